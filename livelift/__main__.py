@@ -1,0 +1,5 @@
+"""python -m livelift"""
+
+from livelift.cli.main import main
+
+raise SystemExit(main())

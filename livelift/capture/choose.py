@@ -1,0 +1,130 @@
+"""Which capture mode: the best one that works here, and in plain words why not a better one.
+
+MODES is in order of preference. A new mode is one more line there, nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from livelift.capture.canary import CanaryReport, sing
+from livelift.capture.fanotify import FanotifyCapture
+from livelift.capture.inotify import InotifyCapture
+from livelift.errors import LiveliftError, PreflightError
+from livelift.ports import Capture, WatchedVolume
+
+
+class Mode(NamedTuple):
+    """A way to capture: its class is made without arguments; ``promise`` and ``blind_to`` are that of the class."""
+
+    name: str
+    make: Callable[[], Capture]
+
+
+MODES: tuple[Mode, ...] = (Mode("fanotify", FanotifyCapture), Mode("inotify", InotifyCapture))
+
+
+class Candidate(NamedTuple):
+    """A mode on this machine. ``why`` says what stands in its way if it is not ``available``, else how it was tried."""
+
+    name: str
+    available: bool
+    why: str
+    remedy: str
+    promise: str
+    blind_to: tuple[str, ...]
+    reports: tuple[CanaryReport, ...]  # one for each volume
+
+
+class Choice(NamedTuple):
+    """What the operator is told. ``rejected``: (mode, reason) for every mode that would have come before."""
+
+    name: str
+    promise: str
+    blind_to: tuple[str, ...]
+    why: str
+    rejected: tuple[tuple[str, str], ...]
+
+
+def probe(volumes: Iterable[WatchedVolume], modes: Iterable[Mode] = MODES) -> list[Candidate]:
+    """Try every mode on every volume with the canary. In order of preference."""
+    volumes = list(volumes)
+    return [_try(mode, volumes) for mode in modes]
+
+
+def choose(
+    volumes: Iterable[WatchedVolume], requested: str = "auto", modes: Iterable[Mode] = MODES
+) -> tuple[Capture, Choice]:
+    """The best mode that works on all volumes, or the requested one; not started yet.
+
+    PreflightError: the requested one does not work here, or none does.
+    """
+    modes, volumes = list(modes), list(volumes)
+    if requested != "auto":
+        modes = [mode for mode in modes if mode.name == requested]
+        if not modes:
+            known = ", ".join(mode.name for mode in MODES)
+            raise PreflightError(f"there is no capture mode {requested!r}", remedy=f"use auto or one of: {known}")
+    rejected: list[tuple[str, str]] = []
+    remedies: list[str] = []
+    for mode in modes:
+        candidate = _try(mode, volumes)
+        if candidate.available:
+            choice = Choice(mode.name, candidate.promise, candidate.blind_to, candidate.why, tuple(rejected))
+            return mode.make(), choice
+        rejected.append((mode.name, candidate.why))
+        remedies.append(candidate.remedy)
+    raise PreflightError(
+        "capture does not work here: " + "; ".join(f"{name}: {why}" for name, why in rejected),
+        remedy="; ".join(filter(None, remedies)) or "use --capture auto",
+    )
+
+
+def _try(mode: Mode, volumes: list[WatchedVolume]) -> Candidate:
+    sample = mode.make()
+    reports: list[CanaryReport] = []
+    why = remedy = ""
+    try:
+        with contextlib.closing(mode.make()) as whole:
+            whole.start(volumes, lambda _: False)
+        reports = [sing(mode.make(), volume) for volume in volumes]
+    except LiveliftError as error:
+        why, remedy = str(error.args[0]), error.remedy
+    except OSError as error:
+        why = str(error)
+    else:
+        why, remedy = _judge(reports, volumes, sample.blind_to)
+    available = not why
+    return Candidate(
+        mode.name, available, why or _tried(reports, volumes), remedy, sample.promise, sample.blind_to, tuple(reports)
+    )
+
+
+def _judge(reports: list[CanaryReport], volumes: list[WatchedVolume], blind_to: tuple[str, ...]) -> tuple[str, str]:
+    """Why the mode cannot be trusted, and what to do; empty if everything arrived that it claims to see.
+
+    Names in ``blind_to`` that are also operations of the canary ("mmap", "inode-flags") are excused.
+    """
+    for report, volume in zip(reports, volumes, strict=True):
+        missing = report.missed - set(blind_to)
+        if missing:
+            names = ", ".join(sorted(missing))
+            return f"it did not report {names} on {_place(volume)}", "use another mode, and report this kernel"
+    return "", ""
+
+
+def _tried(reports: list[CanaryReport], volumes: list[WatchedVolume]) -> str:
+    tried = {volume.fstype for report, volume in zip(reports, volumes, strict=True) if report.seen}
+    text = f"every operation that it can see was seen ({', '.join(sorted(tried))})" if tried else "started"
+    for report, volume in zip(reports, volumes, strict=True):
+        if not report.seen:
+            elsewhere = ", but on another volume of this type" if volume.fstype in tried else ""
+            text += f"; not tried on {_place(volume)}: {report.not_tried[0][1]}{elsewhere}"
+    return text
+
+
+def _place(volume: WatchedVolume) -> str:
+    return f"{os.fsdecode(volume.mountpoint)} ({volume.fstype})"

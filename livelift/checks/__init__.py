@@ -1,0 +1,1 @@
+"""Preflight rules: facts in, findings out."""

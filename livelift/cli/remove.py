@@ -1,0 +1,56 @@
+"""livelift remove"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from typing import Any
+
+from livelift.cli.common import add_state, add_verb, print_json
+from livelift.control.client import ask
+from livelift.control.lock import sole
+from livelift.errors import StateError, UnreachableError, UsageError
+
+TEXT = """Stop the agent of a state directory and delete everything of Livelift's there: spool, index, certificates.
+
+The migrated data are never touched, neither the source's nor the replica. A job that is fenced (after a cutover) is
+refused unless --keep-fence says that the source is to stay frozen."""
+
+MARKS = ("source.json", "job.json")
+STOPPING = 60.0
+"""Seconds that an agent has to end: its threads finish what they hold, the log is flushed."""
+
+
+def register(verbs: Any) -> None:
+    parser = add_verb(verbs, "remove", "stop the agent and delete its state", TEXT, run)
+    parser.add_argument("--dry-run", action="store_true", help="say what would be deleted, do nothing")
+    parser.add_argument("--keep-fence", action="store_true", help="after a cutover: leave the source frozen")
+    add_state(parser, "/var/lib/livelift/source")
+
+
+def run(options: argparse.Namespace) -> int:
+    path = os.path.abspath(options.state)
+    directory = os.fsencode(path)
+    if not any(os.path.exists(os.path.join(path, mark)) for mark in MARKS):
+        raise UsageError(f"{path} is not a state directory of Livelift", remedy="name the agent's --state directory")
+    entries = sorted(os.listdir(path))
+    if options.dry_run:
+        print_json({"would_delete": entries}) if options.json else print(f"would delete {path}: {', '.join(entries)}")
+        return 0
+    try:
+        status = ask(directory, "status", 30)
+        if status.get("state") == "cut" and not options.keep_fence:
+            raise StateError(
+                "the source is fenced after a cutover",
+                remedy="livelift rollback first, or say --keep-fence if the service has moved for good",
+            )
+        if status.get("role") == "target" and not status.get("cuts"):
+            ask(directory, "finish", 60)  # its directory of ours comes out of the replica
+        ask(directory, "stop", 30)
+    except UnreachableError:
+        pass  # not running: only its files are left
+    with sole(directory, STOPPING):
+        shutil.rmtree(path)
+    print_json({"removed": path}) if options.json else print(f"removed {path}")
+    return 0

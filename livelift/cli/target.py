@@ -1,0 +1,76 @@
+"""livelift target"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from livelift.cli.common import (
+    add_state,
+    add_verb,
+    host_port,
+    on_signals,
+    parse_maps,
+    print_json,
+    raise_limits,
+    set_up_logging,
+    tune_interpreter,
+)
+from livelift.control.lock import sole
+from livelift.target.agent import TargetAgent, check_new
+
+TEXT = """Run the target agent: receive one source's trees, store them where the map says, replay its changes.
+
+The first start makes the job and prints a one-time pairing code (valid 15 minutes, 5 tries); a later start in the
+same state directory goes on with that job. The directories after "=" must exist and belong to nobody else.
+
+example:
+  livelift target --listen 0.0.0.0:4777 --map /srv=/srv --map /home=/data/home"""
+
+
+def register(verbs: Any) -> None:
+    parser = add_verb(verbs, "target", "run the target agent (on the new machine)", TEXT, run)
+    parser.add_argument(
+        "--listen", metavar="HOST:PORT", default="0.0.0.0:4777", help="address to listen on (default %(default)s)"
+    )
+    parser.add_argument(
+        "--map", action="append", default=[], metavar="SOURCE=TARGET", help="source directory = target directory"
+    )
+    parser.add_argument("--new-code", action="store_true", help="make a new pairing code for an existing job")
+    parser.add_argument("--verbose", "-v", action="store_true")
+    add_state(parser, "/var/lib/livelift/target")
+
+
+def run(options: argparse.Namespace) -> int:
+    set_up_logging(options.verbose)
+    raise_limits()
+    tune_interpreter()
+    host, port = host_port(options.listen, 4777)
+    maps = parse_maps(options.map, [], [])
+    directory = os.fsencode(os.path.abspath(options.state))
+    check_new(directory, maps)
+    with sole(directory):
+        return _serve(options, TargetAgent(directory, maps, options.new_code), host, port)
+
+
+def _serve(options: argparse.Namespace, agent: TargetAgent, host: str, port: int) -> int:
+    on_signals(agent.stop)
+    try:
+        port = agent.start(host, port)
+        if agent.desk is not None:
+            if options.json:
+                print_json({"event": "pairing", "code": agent.desk.code, "port": port, "job": agent.job_id})
+            else:
+                print(
+                    f"job {agent.job_id}, listening on {host}:{port}\npairing code: {agent.desk.code}\n"
+                    f"on the source run: livelift source --pair {agent.desk.code} THIS-HOST:{port} "
+                    + " ".join(f"--map {os.fsdecode(m.source)}={os.fsdecode(m.target)}" for m in agent.maps),
+                    flush=True,
+                )
+        elif options.json:
+            print_json({"event": "listening", "port": port, "job": agent.job_id})
+        agent.wait()
+    finally:
+        agent.close()
+    return 0

@@ -1,0 +1,1 @@
+"""The operator's door to a running agent: a Unix socket in its state directory, JSON lines."""

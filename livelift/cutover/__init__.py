@@ -1,0 +1,1 @@
+"""Fence, drain, verify, cut: steps, each with its undo."""

@@ -1,0 +1,1 @@
+"""livelift demo: a live system tree moves on this one machine, and the proof is printed."""

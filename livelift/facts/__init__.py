@@ -1,0 +1,1 @@
+"""Facts about a machine: collectors and pure parsers."""

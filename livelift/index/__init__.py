@@ -1,0 +1,1 @@
+"""The tree index: the fold of the log, on SQLite."""

@@ -1,0 +1,1 @@
+"""The frozen value types that every room shares; floor 0: no input or output."""

@@ -1,0 +1,1 @@
+"""Linux system calls by ctypes and ioctl, each with its man page."""

@@ -1,0 +1,1 @@
+"""The sans-IO session between two agents: frames, messages, state tables."""

@@ -1,0 +1,1 @@
+"""The source agent: walk, capture and merge drive the spool and the link."""

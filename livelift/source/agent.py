@@ -1,0 +1,397 @@
+"""The source agent: everything that runs on the machine that is being moved, wired together.
+
+Threads: one lists directories, several read small files, one follows the captured events, one reads what changed, two
+read big files, one sends, one keeps house. All of them live under one guard: a failure that is ours stops the agent
+loudly (and the fence, if it is up, comes down); trouble with a source file never does.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from livelift import __version__
+from livelift.capture.choose import Choice, choose
+from livelift.errors import LiveliftError, StoreError
+from livelift.identity.trust import Trust
+from livelift.index.tree import TreeIndex
+from livelift.lifecycle.states import State, move
+from livelift.merge.brackets import Brackets
+from livelift.model.entry import limbo, object_id
+from livelift.model.job import Map
+from livelift.model.record import Kind, Make, Mark, Record
+from livelift.platform.linux.cgroups import Freezer
+from livelift.platform.linux.priority import lower_priority
+from livelift.ports import Capture, Event
+from livelift.protocol.messages import CutDone, Hello, Message, Renew, Renewed, Resync, VerifyAnswer, Welcome
+from livelift.source.changes import Changes
+from livelift.source.checks import check_welcome
+from livelift.source.config import SourceConfig
+from livelift.source.cut_note import CutNote
+from livelift.source.dirty import Dirty
+from livelift.source.drain import Drain
+from livelift.source.exclude import Exclusions
+from livelift.source.follower import Follower
+from livelift.source.gaps import Gaps
+from livelift.source.governor import Governor
+from livelift.source.healer import Healer
+from livelift.source.journal import Journal
+from livelift.source.live import Live
+from livelift.source.sectors import SectorReader
+from livelift.source.sender import Sender
+from livelift.source.verifying import SourceVerifier
+from livelift.source.volumes import Volumes, find_volumes
+from livelift.source.walker import Walker
+from livelift.transport.channel import Channel
+from livelift.walk.attributes import attributes_at, attributes_of_fd
+
+log = logging.getLogger(__name__)
+
+MAPPED_EVERY = 2.0
+MAPPED_DUTY = 100
+"""Seconds between two looks at who has a file mapped writable, and how many times longer than the look itself: at
+most one percent of one core on a machine with thousands of processes."""
+
+COMMIT_EVERY = 1.0
+PURGE_EVERY = 2.0
+RENEW_AGAIN = 600.0
+PAUSE_AT = 0.8
+"""Share of the spool's cap from which changes wait (and coalesce) instead of being read."""
+
+
+class SourceAgent:
+    """``connect`` opens a channel to the target. Nothing runs before `start`."""
+
+    def __init__(self, config: SourceConfig, connect: Callable[[], Channel]) -> None:
+        self.config = config
+        self._directory = config.directory
+        self.stop_event = threading.Event()
+        self.failure: BaseException | None = None
+        self.note = CutNote(config.directory)
+        self._threads: list[threading.Thread] = []
+        self.state = State.CONNECTING
+        self._state_lock = threading.RLock()
+        self.began = time.monotonic()
+        self.initial_done = 0.0
+
+        self.volumes: Volumes = find_volumes(config.maps, config.own_directories())
+        self.capture: Capture
+        self.choice: Choice
+        self.capture, self.choice = choose(self.volumes.watched(), config.capture)
+        index = TreeIndex(os.path.join(self._directory, b"index.sqlite"))
+        self.journal = Journal(
+            os.path.join(self._directory, b"spool"),
+            config.job,
+            index,
+            config.spool_cap,
+            config.spool_memory,
+            self._collapsed,
+        )
+        self.roots = self._root_objects()
+        self.live = Live(
+            index,
+            self.journal.lock,
+            {oid: m.source for oid, m in self.roots.items()},
+            self.volumes.by_device.get,
+            attributes_at,
+        )
+        self.brackets: Brackets[Event] = Brackets()
+        self.dirty = Dirty(time.monotonic)
+        self.bulk = Dirty(time.monotonic)
+        self.gaps = Gaps(self.journal, time.monotonic)
+        self.exclusions = Exclusions(config.maps, self.volumes.left_out, index, set(self.roots))
+        self.pause = threading.Event()
+        self.walker = Walker(
+            self.journal,
+            self.live,
+            self.brackets,
+            self.dirty,
+            self.bulk,
+            self.gaps,
+            lambda: list(self.roots),
+            self.exclusions,
+            config.readers,
+        )
+        self.follower = Follower(
+            self.journal, self.live, self.brackets, self.dirty, self.gaps, self.walker.add, self.exclusions.included
+        )
+        self.walker.follower = self.follower
+        self.walker.capture = self.capture
+        self.changes = Changes(
+            self.journal,
+            self.live,
+            self.brackets,
+            self.dirty,
+            self.bulk,
+            self.gaps,
+            self.follower,
+            self.pause,
+            SectorReader(self.live).read,
+        )
+        self.healer = Healer(self)
+        self.drain = Drain(self)
+        self.sender = Sender(self.journal.spool, connect, self._hello, self._welcome, self.healer.reread, self._handle)
+        self.governor = Governor(config, [self.walker.readers])
+        self.replies: dict[int, VerifyAnswer] = {}
+        self.cuts_done: list[CutDone] = []
+        self.arrived = threading.Condition()
+        self.verifier = SourceVerifier(self)
+        self.target_facts: dict[str, Any] = {}
+        self.findings: dict[str, Any] = {}
+        self.trust: Trust | None = None
+        self._renew_at = 0.0
+        self.collapse_reason = ""
+
+    def _root_objects(self) -> dict[int, Map]:
+        roots: dict[int, Map] = {}
+        for m in self.config.maps:
+            st = os.stat(m.source)
+            roots[object_id(self.volumes.by_device[st.st_dev], st.st_ino)] = m
+        return roots
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Attach the capture, then walk (or, after a restart, compare everything with what is known), and follow.
+
+        After a cut nothing of that happens, before `resume`: the replica serves by now, and must not be overwritten."""
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        if self.note.state == "cut":
+            self.state = State.CUT
+            return
+        if self.note.state in ("fenced", "asked"):  # the attempt died with the agent
+            for group in self.config.fence:
+                Freezer(group).thaw()
+            self.note.set("undone")
+        self._begin()
+
+    def resume(self) -> None:
+        """The cut is undone: follow again, over a new connection (by which the target learns of it)."""
+        self.note.set("undone")
+        if self._threads:
+            self.move("rollback")
+            self.sender.renewed = True
+        else:
+            self.state = State.CONNECTING
+            self._begin()
+
+    def _begin(self) -> None:
+        if self.config.idle_priority:
+            lower_priority()
+        intact = self.journal.recover()
+        fresh = self.journal.index.count == 0
+        self.capture.start(self.volumes.watched(), lambda path: False)
+        if not intact:
+            self.journal.collapse("the log was given up, or lost its tail in a power cut")
+        self._announce_volumes()
+        self._announce_roots()
+        if not fresh and intact:
+            self.gaps.open(-1, "the agent was not running")
+            for oid in self.journal.index.unsure():
+                self.bulk.add(oid, True, delay=0.0)
+        self.walker.add(0, True)  # before anybody asks whether the walk is done
+        self._spawn("follow", lambda: self.follower.run(self.capture, self.stop_event))
+        self._spawn("walk", lambda: self.walker.run(self.stop_event, self._guard))
+        self._spawn("changes", lambda: self.changes.run(self.dirty, self.stop_event))
+        for i in range(2):
+            self._spawn(f"bulk-{i}", lambda: self.changes.run(self.bulk, self.stop_event))
+        self._spawn("send", lambda: self.sender.run(self.stop_event))
+        self._spawn("house", self._keep_house)
+        self._spawn("mapped", self._watch_mappings)
+        self._spawn("roll", lambda: self.verifier.roll(self.stop_event))
+        self._spawn("governor", lambda: self.governor.run(self.stop_event))
+
+    def _announce_volumes(self) -> None:
+        self.journal.emit([Record(Kind.VOLUME, v) for v in self.volumes.records()])
+
+    def _announce_roots(self) -> None:
+        with self.journal.lock:
+            for number, (oid, m) in enumerate(self.roots.items()):
+                name = b"%d" % number
+                if self.journal.index.lookup(0, name) != oid:
+                    fd = os.open(m.source, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                    try:
+                        attributes = attributes_of_fd(fd, os.fstat(fd))
+                    finally:
+                        os.close(fd)
+                    self.journal.put(Kind.MKDIR, Make(oid, 0, name, attributes))
+
+    def _spawn(self, name: str, work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=self._guard(work), name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _guard(self, work: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            try:
+                work()
+            except BaseException as error:
+                if self.failure is None:
+                    self.failure = error
+                    log.exception("%s stops the agent", threading.current_thread().name)
+                self.stop_event.set()
+                self.journal.spool.close()
+
+        return run
+
+    def stop(self) -> None:
+        self.stop_event.set()
+
+    def close(self) -> None:
+        """Ends the threads and leaves everything so that the next start goes on from here."""
+        self.stop_event.set()
+        for thread in self._threads:
+            thread.join(10)
+        self.capture.close()
+        try:
+            self.verifier.close()
+        except StoreError as error:  # of its digest cache, which can be done without; what failed first is told
+            log.error("%s", error)
+        self.live.close()
+        if self.failure is None:
+            self.journal.close()
+        else:
+            self.journal.index.close()
+            self.journal.spool.close()
+
+    def check(self) -> None:
+        """Raise what stopped the agent."""
+        if self.failure is not None:
+            if isinstance(self.failure, LiveliftError):
+                raise self.failure
+            if isinstance(self.failure, sqlite3.Error | OSError):
+                raise StoreError(
+                    f"{os.fsdecode(self._directory)}: {self.failure}",
+                    remedy="free space there or see to the disk, then start the agent again: it goes on; "
+                    "if it does not start, livelift source --resync",
+                )
+            raise LiveliftError(f"the agent has failed: {self.failure!r}", remedy="see its log, then start it again")
+        if self.sender.fatal is not None:
+            raise self.sender.fatal
+
+    def move(self, event: str) -> None:
+        with self._state_lock:
+            self.state = move(self.state, event)
+
+    # -- the link ----------------------------------------------------------------------------------------------------
+
+    def _hello(self) -> Hello:
+        return Hello("source", self.config.job, self.config.maps, time.time_ns(), 1, self.note.features, __version__)
+
+    def _welcome(self, welcome: Welcome) -> int:
+        """The LSN after which to go on. A target that knows more than the log has, or less than it still holds, is
+        compared
+        whole."""
+        spool = self.journal.spool
+        self.target_facts = welcome.facts
+        findings = check_welcome(
+            self.config.maps,
+            welcome.facts,
+            welcome.clock_ns - time.time_ns(),
+            welcome.durable_lsn > 0,
+            self.config.ignored,
+        )
+        self.findings = findings.to_dict()
+        findings.raise_inhibitors()
+        if welcome.applied_lsn > spool.last_lsn or welcome.durable_lsn > spool.last_lsn:
+            with self.journal.lock:
+                self.journal.collapse("the target is ahead of the log", max(welcome.applied_lsn, welcome.durable_lsn))
+        elif welcome.durable_lsn + 1 < spool.oldest_lsn and welcome.durable_lsn < spool.acked_lsn:
+            with self.journal.lock:
+                self.journal.collapse("the target lost what it had acknowledged", welcome.durable_lsn)
+        if self.note.state == "undone":
+            self.note.set("")
+        with self._state_lock:
+            if self.state is State.CONNECTING:
+                self.move("walk")
+        return welcome.durable_lsn
+
+    def _collapsed(self, reason: str) -> None:
+        """The log was given up (the merge lock is held): everything is walked and compared with the target."""
+        log.error("the log was given up: %s", reason)
+        self.collapse_reason = reason
+        if hasattr(self, "gaps"):
+            self.gaps.forget_objects()
+            self.gaps.open(-1, "spool", reason)
+            self._announce_volumes()
+            self._announce_roots()
+            self.walker.add(0, True)
+
+    def _handle(self, message: Message) -> None:
+        if isinstance(message, Resync):
+            self.healer.resync(message)
+        elif isinstance(message, Renewed):
+            if self.trust is not None:
+                self.trust.finish_renewal(message.certificate)
+                self.sender.renewed = True
+        else:
+            with self.arrived:
+                if isinstance(message, VerifyAnswer):
+                    self.replies[message.id] = message
+                elif isinstance(message, CutDone):
+                    self.cuts_done.append(message)
+                self.arrived.notify_all()
+
+    # -- housekeeping ------------------------------------------------------------------------------------------------
+
+    def _keep_house(self) -> None:
+        committed = purged = time.monotonic()
+        while not self.stop_event.wait(0.1):
+            spool = self.journal.spool
+            if spool.disk_bytes > PAUSE_AT * self.config.spool_cap:
+                self.pause.set()
+            elif spool.disk_bytes < 0.6 * self.config.spool_cap:
+                self.pause.clear()
+            if self.trust is not None and self.trust.is_due and time.monotonic() > self._renew_at:
+                channel = self.sender.channel
+                if channel is not None:
+                    self._renew_at = time.monotonic() + RENEW_AGAIN
+                    channel.send(Renew(self.trust.begin_renewal()))
+            if time.monotonic() - committed >= COMMIT_EVERY:
+                self.journal.commit()
+                committed = time.monotonic()
+            if self.state is State.FOLLOWING and time.monotonic() - purged >= PURGE_EVERY:
+                self.purge_limbo()
+                purged = time.monotonic()
+            if self.state in (State.INITIAL, State.FOLLOWING) and self.walker.queue.idle() and self.bulk.idle():
+                self._base_complete()
+
+    def _base_complete(self) -> None:
+        if self.state is State.INITIAL and self.sender.connected.is_set():
+            self.purge_limbo()
+            self.journal.put(Kind.BASE_DONE, Mark("base"))
+            self.initial_done = time.monotonic()
+            self.move("follow")
+        for oid, _ in self.gaps.listing():
+            if oid <= 0 and self.walker.queue.idle() and self.follower.failure is None and not self.collapse_reason:
+                self.gaps.close(oid)
+
+    def compared(self) -> None:
+        """Both trees have been compared whole: a collapsed log is made good."""
+        self.collapse_reason = ""
+
+    def purge_limbo(self) -> None:
+        """What nobody claimed is gone from the source: what waited before everything captured so far was processed."""
+        index = self.journal.index
+        with self.journal.lock:
+            places = [limbo(number) for number in range(len(self.config.maps))]
+            waiting = [(place, name) for place in places for name, _ in index.children(place)]
+        if not waiting or not self.follower.sync(self.capture, 10):
+            return
+        if not self.walker.queue.idle() or self.follower.waits:
+            return
+        for place, name in waiting:
+            with self.journal.lock:
+                self.follower.remove(place, name, 0)
+
+    def _watch_mappings(self) -> None:
+        wait = MAPPED_EVERY
+        while not self.stop_event.wait(wait):
+            began = time.monotonic()
+            self.healer.note_mappings()
+            wait = max(MAPPED_EVERY, MAPPED_DUTY * (time.monotonic() - began))

@@ -1,0 +1,360 @@
+"""The reader of changes: dirty objects are read and become records."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+from livelift.errors import LiveliftError
+from livelift.merge.blocks import SMALL
+from livelift.merge.brackets import Brackets
+from livelift.merge.names import make_kind
+from livelift.model.entry import Attributes, Stamp, make_stamp, object_id, volume_of
+from livelift.model.problem import Problem
+from livelift.model.record import BaseFile, Kind, Link, Make, Range, Record, SetAttributes, Unlink
+from livelift.ports import Event
+from livelift.source.bigfiles import RACY, BigFiles
+from livelift.source.content import Digests, Part, parts_of, wants_digests
+from livelift.source.dirty import Dirty, Mark
+from livelift.source.follower import Follower
+from livelift.source.gaps import Gaps
+from livelift.source.journal import Journal
+from livelift.source.live import Gone, Live, Moved
+from livelift.walk.attributes import attributes_at, attributes_of_fd
+from livelift.walk.content import Small, read_small
+
+log = logging.getLogger(__name__)
+
+MAX_TRIES = 8
+
+TOGETHER = 64
+"""Small objects that are read one after the other and go into the log in one append."""
+
+Sectors = Callable[[int, tuple[int, bytes]], tuple[Attributes, Iterator[tuple[int, bytes]]] | None]
+"""Reads an object's content from its disk sectors: (attributes, (offset, bytes) chunks), None where that is not
+sound."""
+
+
+class Ready(NamedTuple):
+    """What has been read of a small object. Both are called with the merge lock held: ``records`` gives what goes into
+    the log by what is known then, ``after`` is told which objects lost their content to a full spool."""
+
+    records: Callable[[], list[Record]]
+    after: Callable[[list[int]], None]
+
+
+class Changes:
+    """Threads call `run`, each for one lane: ``dirty`` for what changed, ``bulk`` for big files that the target has
+    not at all (a terabyte must not stand before a small change). Never raises for trouble with a source file: that is
+    a gap and a problem.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        live: Live,
+        brackets: Brackets[Event],
+        dirty: Dirty,
+        bulk: Dirty,
+        gaps: Gaps,
+        follower: Follower,
+        pause: threading.Event,
+        sectors: Sectors,
+    ) -> None:
+        self._journal = journal
+        self._live = live
+        self._brackets = brackets
+        self._dirty = dirty
+        self._bulk = bulk
+        self._gaps = gaps
+        self._follower = follower
+        self._pause = pause  # set: the spool is nearly full, marks wait and coalesce
+        self._sectors = sectors
+        self._big = BigFiles(journal, dirty, gaps)
+        self.problems: dict[int, Problem] = {}
+        self._bytes = 0
+        self.objects = 0
+
+    @property
+    def bytes_read(self) -> int:
+        return self._bytes + self._big.bytes_read
+
+    def run(self, lane: Dirty, stop: threading.Event) -> None:
+        """Small changes go into the log together: one append, one wake-up of the sender."""
+        together = 1 if lane is self._bulk else TOGETHER
+        while not stop.is_set():
+            if self._pause.is_set():
+                stop.wait(0.1)
+                continue
+            ready: list[tuple[int, Ready]] = []
+            taken = lane.take_ready(0.1, together)
+            try:
+                for oid, mark in taken:
+                    begun = time.monotonic()
+                    made = self._one(oid, mark, lane)
+                    if made is None:
+                        lane.done(oid, time.monotonic() - begun)
+                    else:
+                        ready.append((oid, made))
+                if ready:
+                    self._put(ready)
+            finally:
+                for oid, _ in ready:
+                    lane.done(oid, 0.0)
+        self._big.stop.set()
+
+    def _put(self, ready: list[tuple[int, Ready]]) -> None:
+        with self._journal.lock:
+            try:
+                records = [record for _, made in ready for record in made.records()]
+                lost = self._journal.emit(records) if records else []
+                for _, made in ready:
+                    made.after(lost)
+            finally:
+                for oid, _ in ready:  # after its records: a change meanwhile is then one of a known file
+                    self._follower.reopen(oid)
+        self.objects += len(ready)
+
+    def _one(self, oid: int, mark: Mark, lane: Dirty) -> Ready | None:
+        """Read one object. Small ones are returned, with their bracket open; all else is in the log on return."""
+        with self._journal.lock:
+            place = self._journal.index.place(oid)
+            if place is not None and mark.place is not None:  # it became known by another name: this one is a link
+                self._follower.look_at(*mark.place, mark.first)
+            if (place is None and mark.place is None) or (place is not None and place[0] < 0):
+                return None  # gone, or in limbo: whoever claims it marks it again
+            if not self._brackets.open(oid):
+                self._again(oid, mark, 0.05, lane)
+                return None
+            known = self._journal.index.of(oid)
+            old = self._journal.index.blocks(oid)
+            gap = self._gaps.number(oid)
+        made: Ready | None = None
+        try:
+            if place is None:
+                made = self._new(oid, mark)
+                return made
+            assert known is not None
+            if stat.S_ISREG(known.mode):
+                made = self._file(oid, place, known.stamp, old, mark, lane, gap)
+            else:
+                made = self._other(oid, place, stat.S_ISDIR(known.mode), mark, gap)
+            self.problems.pop(oid, None)
+        except (Moved, Gone, FileNotFoundError):
+            assert place is not None
+            self._missing(oid, place, mark, lane)
+        except OSError as error:
+            assert place is not None
+            self._unreadable(oid, place, error)
+        finally:
+            if made is None:
+                with self._journal.lock:
+                    self._follower.reopen(oid)
+        return made
+
+    def _new(self, oid: int, mark: Mark) -> Ready:
+        """A file that was created and that the log does not know: if it is small it goes in whole, as one record."""
+        assert mark.place is not None
+        parent, name = mark.place
+        small: Small | None = None
+        try:
+            with self._live.directory(parent) as fd:
+                st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                if stat.S_ISREG(st.st_mode) and st.st_nlink == 1 and self._live.object_of(st) == oid:
+                    small = read_small(fd, name, SMALL)
+        except (Moved, Gone, OSError):
+            small = None  # settled by a look, or by the events that are on their way
+        put = False
+
+        def records() -> list[Record]:
+            nonlocal put
+            index = self._journal.index
+            if index.place(oid) is not None:  # by another name
+                self._follower.look_at(parent, name, mark.first)
+                self._dirty.add(oid, True, mark.first)
+                return []
+            free = index.is_dir(parent) and not index.lookup(parent, name) and not self._brackets.is_open(parent)
+            fits = small is not None and small.attributes.nlink == 1 and object_id(volume_of(oid), small.inode) == oid
+            if small is None or not fits or not free:
+                self._follower.look_at(parent, name, mark.first)
+                return []
+            put = True
+            body = BaseFile(oid, parent, name, small.attributes, small.extents, small.allocated)
+            return [Record(Kind.FILE, body, small.payload, mark.first)]
+
+        def after(lost: list[int]) -> None:
+            if not put or small is None:
+                return
+            self._bytes += len(small.payload)
+            self._dirty.add(parent, False, mark.first)
+            if oid in lost:
+                self._full(oid, mark)
+            elif time.time_ns() - small.attributes.ctime < RACY:
+                self._journal.index.set_racy(oid)
+
+        return Ready(records, after)
+
+    def _full(self, oid: int, mark: Mark) -> None:
+        """The full spool dropped its content. After its attributes, so that the fold ends with "content not known"."""
+        self._gaps.open(oid, "spool full")
+        self._dirty.add(oid, True, mark.first, delay=1.0)
+
+    # -- kinds of objects --------------------------------------------------------------------------------------------
+
+    def _file(
+        self,
+        oid: int,
+        place: tuple[int, bytes],
+        stamp: Stamp,
+        old: tuple[int, bytes] | None,
+        mark: Mark,
+        lane: Dirty,
+        gap: int,
+    ) -> Ready | None:
+        """``gap``: the opening that stood when the reading began."""
+        fd = self._live.open_file(oid, *place)
+        try:
+            st = os.fstat(fd)
+            if (stamp.size < 0 or old is None) and st.st_size > SMALL:
+                if lane is not self._bulk:
+                    self._bulk.add(oid, True, mark.first, delay=0.0)
+                    return None
+                self._big.base(oid, fd, st, mark.first, gap)
+                return None
+            attributes = attributes_of_fd(fd, st)
+            if not mark.content and make_stamp(st.st_size, st.st_mtime_ns, 0)[:2] == stamp[:2]:
+                return self._whole(oid, attributes, [], mark, gap)
+            new = wants_digests(st.st_size)
+            if new is None:
+                return self._whole(oid, attributes, list(parts_of(fd, st, stamp.size, old, None)), mark, gap)
+            elided = False
+            for part in parts_of(fd, st, stamp.size, old, new):
+                self._bytes += len(part.payload)
+                lost = self._big.emit(oid, part, mark.first)
+                if lost is None:
+                    return None
+                elided = elided or oid in lost
+            self._finish(oid, attributes, mark.first, new, gap)
+            if elided:
+                self._full(oid, mark)
+            return None
+        finally:
+            os.close(fd)
+
+    def _other(self, oid: int, place: tuple[int, bytes], directory: bool, mark: Mark, gap: int) -> Ready | None:
+        if directory:
+            with self._live.directory(oid) as fd:
+                attributes = attributes_of_fd(fd, os.fstat(fd))
+        else:
+            with self._live.directory(place[0]) as fd:
+                st = os.stat(place[1], dir_fd=fd, follow_symlinks=False)
+                if self._live.object_of(st) != oid:
+                    raise Moved(oid)
+                attributes = attributes_at(fd, place[1])
+            if stat.S_ISLNK(st.st_mode) or st.st_rdev:
+                self._again_whole(oid, attributes, mark.first)
+                return None
+        return self._whole(oid, attributes, [], mark, gap)
+
+    def _again_whole(self, oid: int, attributes: Attributes, at: int) -> None:
+        """A symlink's text and a device's number never change: if the stamp did, the inode may have been used again for
+        another one. So it is made anew."""
+        with self._journal.lock:
+            places = [p for p in self._journal.index.places(oid) if p[0] > 0]
+            if not places:
+                return
+            first = places[0]
+            records = [Record(Kind.UNLINK, Unlink(oid, *p), b"", at) for p in places]
+            records.append(Record(make_kind(attributes.mode), Make(oid, *first, attributes), b"", at))
+            records += [Record(Kind.LINK, Link(oid, *p, *first), b"", at) for p in places[1:]]
+            self._journal.emit(records)
+            for parent in {p[0] for p in places}:
+                self._dirty.add(parent, False, at)
+            self._gaps.close(oid)
+
+    # -- into the log ------------------------------------------------------------------------------------------------
+
+    def _finish(self, oid: int, attributes: Attributes, at: int, new: Digests, gap: int) -> None:
+        """The end of a big file's changes."""
+        racy = time.time_ns() - attributes.ctime < RACY
+        with self._journal.lock:
+            index = self._journal.index
+            place = index.place(oid)
+            if place is None:
+                return
+            self._journal.emit([Record(Kind.ATTRIBUTES, SetAttributes(oid, *place, attributes), b"", at)])
+            if self._big.outdated(oid, gap, at):
+                return
+            if racy:
+                index.set_racy(oid)
+            index.set_blocks(oid, new.block, bytes(new.value))
+            self._gaps.close(oid)
+
+    def _whole(self, oid: int, attributes: Attributes, parts: list[Part], mark: Mark, gap: int) -> Ready:
+        """A small file with its content, or (no parts) any object's attributes alone."""
+        racy = time.time_ns() - attributes.ctime < RACY
+        self._bytes += sum(len(p.payload) for p in parts)
+
+        def records() -> list[Record]:
+            place = self._journal.index.place(oid)
+            if place is None:
+                return []
+            made = [Record(p.kind, Range(oid, *place, p.offset, p.length), p.payload, mark.first) for p in parts]
+            return [*made, Record(Kind.ATTRIBUTES, SetAttributes(oid, *place, attributes), b"", mark.first)]
+
+        def after(lost: list[int]) -> None:
+            if oid in lost:
+                self._full(oid, mark)
+            elif not self._big.outdated(oid, gap, mark.first):
+                if racy:
+                    self._journal.index.set_racy(oid)
+                if parts:
+                    self._journal.index.drop_blocks(oid)
+                if parts or not (attributes.is_file or attributes.is_dir):  # a directory's gap closes when it is listed
+                    self._gaps.close(oid)
+
+        return Ready(records, after)
+
+    # -- trouble -----------------------------------------------------------------------------------------------------
+
+    def _again(self, oid: int, mark: Mark, delay: float, lane: Dirty, tries: int = 0) -> None:
+        lane.add(oid, mark.content, mark.first, mark.place, delay, tries)
+
+    def _missing(self, oid: int, place: tuple[int, bytes], mark: Mark, lane: Dirty) -> None:
+        """Not where the index says. Its events come soon; if they do not, the name is settled by what is there."""
+        if mark.tries < MAX_TRIES:
+            self._again(oid, mark, 0.02 * 2**mark.tries, lane, mark.tries + 1)
+            return
+        with self._journal.lock:
+            if self._journal.index.lookup(*place) != oid:
+                return
+            try:
+                seen = self._live.look(*place)
+            except (Moved, Gone):  # its directory is on the way somewhere: it comes back, or it goes with it
+                self._again(oid, mark, 0.5, lane, mark.tries)
+                return
+            except OSError as error:  # not readable is not gone: the replica keeps what it has
+                self._gaps.open(oid, "unreadable", str(error))
+                self._again(oid, mark, 10.0, lane, mark.tries)
+                return
+            self._follower.settle(*place, seen, mark.first)
+
+    def _unreadable(self, oid: int, place: tuple[int, bytes], error: OSError) -> None:
+        """A normal read was refused: from the disk's sectors where that is sound, else it is a reported gap."""
+        path = self._live.path_of(oid) or b"?"
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        try:
+            found = self._sectors(oid, place)
+            if found is not None and self._big.from_sectors(oid, found):
+                log.warning("%r: %s; read from its disk sectors", path, reason)
+                return
+        except (OSError, LiveliftError) as second:
+            reason = f"{reason}; from its sectors: {second}"
+        self._gaps.open(oid, "unreadable", reason)
+        self.problems[oid] = Problem(path, "unreadable", reason, "make the file readable, or exclude it from the job")
+        self._dirty.add(oid, True, 0, delay=10.0)

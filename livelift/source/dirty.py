@@ -1,0 +1,138 @@
+"""What has to be read again, and when: marks coalesce, hot files wait longer.
+
+Memory is bounded by the number of distinct objects that changed and were not read yet (about 200 bytes each).
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+COALESCE = 0.03
+"""Seconds between a mark and its reading: repeated writes cost one reading, and the kernel's timestamp tick (up to 10
+ms at
+HZ=100) has passed, so that a later change shows in ctime."""
+
+PACE = 0.01
+"""Seconds that a reader sleeps at least when nothing is due: marks that come due one after the other are then read
+together,
+and a thousand changes a second cost a hundred wake-ups."""
+
+DUTY = 4.0
+"""A file whose reading took t seconds is not read again for DUTY * t: at most a fifth of one core goes into one hot
+file."""
+
+
+class Mark(NamedTuple):
+    """Why an object is dirty. ``content`` False: only its attributes. ``first``: ns, when the oldest change was
+    captured."""
+
+    content: bool
+    first: int
+    place: tuple[int, bytes] | None  # of a new file that the log does not know yet
+    tries: int
+
+
+class Dirty:
+    """Thread-safe. ``now`` gives monotonic seconds."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._condition = threading.Condition()
+        self._marks: dict[int, Mark] = {}
+        self._due: list[tuple[float, int]] = []
+        self._not_before: dict[int, float] = {}
+        self.busy = 0
+        self.hurry = False  # draining: no waiting
+
+    def __len__(self) -> int:
+        return len(self._marks)
+
+    def add(
+        self,
+        oid: int,
+        content: bool,
+        time: int = 0,
+        place: tuple[int, bytes] | None = None,
+        delay: float = COALESCE,
+        tries: int = 0,
+    ) -> None:
+        with self._condition:
+            old = self._marks.get(oid)
+            if old is not None:
+                if (content and not old.content) or place:
+                    self._marks[oid] = old._replace(content=content or old.content, place=old.place or place)
+                return
+            self._marks[oid] = Mark(content, time, place, tries)
+            due = max(self._now() + delay, self._not_before.get(oid, 0.0))
+            heapq.heappush(self._due, (due, oid))
+            if self.hurry or self._due[0] == (due, oid):  # else the reader wakes early enough by itself
+                self._condition.notify()
+
+    def take(self, timeout: float) -> tuple[int, Mark] | None:
+        """The next object that is due; the caller calls `done` when it has been read."""
+        with self._condition:
+            deadline = self._now() + timeout
+            while True:
+                now = self._now()
+                while self._due and self._due[0][1] not in self._marks:
+                    heapq.heappop(self._due)
+                if self._due and (self.hurry or self._due[0][0] <= now):
+                    oid = heapq.heappop(self._due)[1]
+                    self.busy += 1
+                    return oid, self._marks.pop(oid)
+                wait = min(deadline, self._due[0][0] if self._due else deadline) - now
+                if now >= deadline:
+                    return None
+                self._condition.wait(max(wait, PACE if timeout else 0.001))
+
+    def take_ready(self, timeout: float, most: int) -> list[tuple[int, Mark]]:
+        """The next object that is due and up to ``most`` - 1 others that are due as well."""
+        first = self.take(timeout)
+        if first is None:
+            return []
+        found = [first]
+        while len(found) < most and (more := self.take(0.0)) is not None:
+            found.append(more)
+        return found
+
+    def done(self, oid: int, took: float) -> None:
+        with self._condition:
+            self.busy -= 1
+            if took > 0.02:
+                self._not_before[oid] = self._now() + DUTY * took
+                if len(self._not_before) > 4096:
+                    now = self._now()
+                    self._not_before = {o: t for o, t in self._not_before.items() if t > now}
+            self._condition.notify_all()
+
+    def is_new(self, oid: int) -> bool:
+        """The object waits to be read under its first name."""
+        with self._condition:
+            mark = self._marks.get(oid)
+            return mark is not None and mark.place is not None
+
+    def forget(self, oid: int) -> None:
+        """The names that the log knew are gone. A first name that waits to be read is not one of them."""
+        with self._condition:
+            mark = self._marks.get(oid)
+            if mark is not None and mark.place is None:
+                del self._marks[oid]
+
+    def idle(self) -> bool:
+        with self._condition:
+            return not self._marks and not self.busy
+
+    def oldest(self) -> int:
+        """Capture time (ns) of the oldest change that has not been read; 0 if there is none."""
+        with self._condition:
+            return (
+                min((m.first for m in self._marks.values() if m.first), default=0) if len(self._marks) < 10_000 else 0
+            )
+
+    def set_hurry(self, hurry: bool) -> None:
+        with self._condition:
+            self.hurry = hurry
+            self._condition.notify_all()

@@ -1,0 +1,39 @@
+"""Which names take part, asked by object: excluded by a pattern, another mount, or our own directory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from livelift.index.tree import TreeIndex
+from livelift.model.job import Map
+from livelift.walk.scope import OWN, Scope
+
+
+class Exclusions:
+    """``left_out``: (parent object, name) -> reason, of mounts that do not take part and of own directories."""
+
+    def __init__(
+        self, maps: Sequence[Map], left_out: dict[tuple[int, bytes], str], index: TreeIndex, roots: set[int]
+    ) -> None:
+        self._left_out = left_out
+        self._index = index
+        self._plain = not any(m.exclude for m in maps)
+        self._scope = Scope(maps)
+        self._last: tuple[int, int, bytes] = (0, 0, b"")
+
+    def included(self, parent: int, name: bytes, is_dir: bool = True) -> bool:
+        """The merge lock need not be held: the index is asked only where patterns are in use."""
+        if (parent, name) in self._left_out:
+            return False
+        if self._plain:
+            return True
+        path = self._index.path(parent)
+        if path is None or not path[0].isdigit():
+            return True
+        relative = b"/".join([*path[1:], name])
+        return self._scope.allows(int(path[0]), relative, is_dir=is_dir)
+
+    def mount_point(self, parent: int, name: bytes) -> bool:
+        """The name is a mount that does not take part: the replica gets an empty directory in its place."""
+        reason = self._left_out.get((parent, name))
+        return reason is not None and reason != OWN and "own directory" not in reason

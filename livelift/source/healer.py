@@ -1,0 +1,118 @@
+"""Making good: what the target could not apply, what a broken link swallowed, what the capture is blind to."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from livelift.merge.names import make_kind
+from livelift.model.entry import object_id
+from livelift.model.record import Kind, Link, Make
+from livelift.platform.linux.mapped import writable_shared_mappings
+from livelift.protocol.messages import Resync
+from livelift.source.live import Gone, Moved
+
+if TYPE_CHECKING:
+    from livelift.source.agent import SourceAgent
+
+log = logging.getLogger(__name__)
+
+
+class Healer:
+    """Opens a gap for whatever must be read again; the readers close it."""
+
+    def __init__(self, agent: SourceAgent) -> None:
+        self._agent = agent
+        self._mapped: set[int] = set()
+
+    def reread(self, oids: list[int]) -> None:
+        """Their content was lost on the way (link broken before it was durable)."""
+        agent = self._agent
+        for oid in dict.fromkeys(oids):
+            with agent.journal.lock:
+                if agent.journal.index.place(oid) is None:
+                    continue
+                agent.gaps.open(oid, "link broken before its content was durable")
+            agent.dirty.add(oid, True)
+
+    def resync(self, message: Resync) -> None:
+        """The target could not apply something: say it again, and read it again."""
+        log.info("resync of object %d, %r: %s", message.oid, message.name, message.reason)
+        agent = self._agent
+        with agent.journal.lock:
+            index = agent.journal.index
+            oid = message.oid
+            if oid and index.place(oid) is not None:
+                agent.gaps.open(oid, "resync", message.reason)
+                if index.is_dir(oid):
+                    self.reissue_tree(oid)
+                else:
+                    self.reissue(oid)
+                    agent.dirty.add(oid, True)
+            elif message.parent and index.is_dir(message.parent):
+                agent.gaps.open(message.parent, "resync", message.reason)
+                agent.walker.add(message.parent, False)
+
+    def reissue_tree(self, oid: int) -> None:
+        """The target may lack a directory and anything below it: all of it is said again. The merge lock is held."""
+        agent = self._agent
+        waiting = [oid]
+        while waiting:
+            directory = waiting.pop()
+            self.reissue(directory)
+            for name, child in list(agent.journal.index.children(directory)):
+                if agent.journal.index.is_dir(child):
+                    waiting.append(child)
+                else:
+                    agent.gaps.open(child, "resync", os.fsdecode(name))
+                    self.reissue(child)
+                    agent.dirty.add(child, True)
+            agent.walker.add(directory, False)
+
+    def reissue(self, oid: int) -> None:
+        """Say again in the log that this object is where the index has it: its creation may not have taken place on the
+        target. The merge lock is held."""
+        agent = self._agent
+        first: tuple[int, bytes] | None = None
+        for parent, name in agent.journal.index.places(oid):
+            if parent <= 0:
+                continue
+            if first is not None:
+                agent.journal.put(Kind.LINK, Link(oid, parent, name, *first))
+                continue
+            try:
+                seen = agent.live.look(parent, name)
+            except (Moved, Gone, OSError) as error:  # its directory is looked at instead
+                log.info("reissue of %d: %r", oid, error)
+                seen = None
+            if seen is None or seen.oid != oid:
+                agent.walker.add(parent, False)
+                continue
+            agent.journal.put(make_kind(seen.attributes.mode), Make(oid, parent, name, seen.attributes))
+            first = (parent, name)
+
+    # -- mapped files ------------------------------------------------------------------------------------------------
+
+    def note_mappings(self) -> None:
+        """Remember who is mapped writable: stores into a page that is dirty already leave no trace in ctime."""
+        agent = self._agent
+        for device, inode in writable_shared_mappings():
+            volume = agent.volumes.by_device.get(device)
+            candidates = (
+                [volume] if volume is not None else [v.index for v in agent.volumes.planned if v.fstype == b"btrfs"]
+            )  # /proc/PID/maps: not st_dev there
+            for index in candidates:
+                oid = object_id(index, inode)
+                with agent.journal.lock:
+                    if agent.journal.index.place(oid) is not None:
+                        self._mapped.add(oid)
+
+    def mark_mapped(self) -> int:
+        """Everything that has been mapped writable since the last call is read again."""
+        agent = self._agent
+        self.note_mappings()
+        marked, self._mapped = self._mapped, set()
+        for oid in marked:
+            agent.dirty.add(oid, True)
+        return len(marked)

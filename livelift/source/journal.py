@@ -1,0 +1,108 @@
+"""The merge lock, the index and the spool as one thing: records go into the log and are folded into the index at
+once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+from livelift.index.tree import TreeIndex
+from livelift.model.record import Body, Gap, Kind, Record
+from livelift.spool.pressure import SpoolFullError
+from livelift.spool.repair import iterate, quarantine
+from livelift.spool.spool import Spool
+
+
+class Journal:
+    """``lock`` is the merge lock: whoever decides by the index holds it until the decision is in the log.
+
+    ``on_collapse``: called (lock held) when not even record heads fit into the spool any more: its unsent content is
+    given up, the index is emptied, and everything must be compared with the target again. The workload never waits.
+    """
+
+    def __init__(
+        self, directory: bytes, job: str, index: TreeIndex, cap: int, memory: int, on_collapse: Callable[[str], None]
+    ) -> None:
+        self.lock = threading.RLock()
+        self._directory = directory
+        self._lost: list[int] = []
+        self.spool = Spool(directory, job, cap, memory=memory, on_elided=self._lost.extend)
+        self.index = index
+        self._on_collapse = on_collapse
+
+    def recover(self) -> bool:
+        """Fold what the spool has beyond the index (a crash between the two). False: the log is shorter than the index
+        (a power cut took its unsynced tail), or it was given up since (`quarantine`, a crash in `collapse`), so the
+        index knows what nobody can replay: compare everything again."""
+        if self.index.lsn > self.spool.last_lsn:
+            return False
+        given_up = False
+
+        def beyond() -> Iterator[Record]:
+            nonlocal given_up
+            for record in iterate(self._directory, self.index.lsn + 1):
+                body = record.body
+                given_up = given_up or (isinstance(body, Gap) and not body.oid and body.reason == "spool")
+                yield record
+
+        self.index.refold(beyond())
+        if given_up:
+            return False
+        self.commit()
+        return True
+
+    def emit(self, records: list[Record]) -> list[int]:
+        """Sequence, spool and fold. Returns the objects whose content the full spool dropped."""
+        with self.lock:
+            try:
+                self.spool.append(records)
+            except SpoolFullError as error:
+                self.collapse(str(error))
+                self.spool.append(records)
+            self.index.apply(records)
+            if not self._lost:
+                return self._lost
+            lost = self._lost.copy()
+            self._lost.clear()
+            for oid in lost:
+                self.index.forget(oid)
+            return lost
+
+    def put(self, kind: Kind, body: Body, payload: bytes | memoryview = b"", time: int = 0) -> int:
+        record = Record(kind, body, payload, time)
+        self.emit([record])
+        return record.lsn
+
+    def collapse(self, reason: str, at_least: int = 0) -> None:
+        """Give the log up. LSNs go on above ``at_least``."""
+        with self.lock:
+            lsn = self.spool.collapse(at_least, "spool", reason)
+            self.index.clear(lsn)
+            self._on_collapse(reason)
+
+    def commit(self) -> None:
+        """Make the index durable up to what the synced spool holds."""
+        self.spool.sync()  # the long part, outside the lock
+        with self.lock:
+            self.spool.sync()
+            self.index.commit()
+
+    def close(self) -> None:
+        with self.lock:
+            self.commit()
+            self.index.close()
+            self.spool.close()
+
+
+def set_aside(directory: bytes) -> bytes:
+    """Before an agent starts: take a log or an index that cannot be read out of its way. Where the log is now, or b"".
+
+    The next start gives the log up (`Journal.recover`), walks everything and compares both trees whole.
+    """
+    for name in (b"index.sqlite", b"index.sqlite-wal", b"index.sqlite-shm"):
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(directory, name))
+    spool = os.path.join(directory, b"spool")
+    return quarantine(spool) if os.path.isdir(spool) else b""

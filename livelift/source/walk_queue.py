@@ -1,0 +1,80 @@
+"""Which directories wait to be listed, and how much of the walk is under way."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from livelift.source.live import DirectoryHandle
+
+
+class Listing:
+    """One directory being reconciled: its bracket closes when its last file is in the log."""
+
+    __slots__ = ("gap", "handle", "left", "oid")
+
+    def __init__(self, oid: int, handle: DirectoryHandle, gap: int) -> None:
+        self.oid = oid
+        self.gap = gap  # the opening of its gap that this reading makes good; not one that it opens itself
+        self.handle = handle
+        self.left = 1  # the listing itself
+
+
+class WalkQueue:
+    """A stack: depth first keeps it short. ``lock`` also guards what the walker counts per directory."""
+
+    def __init__(self, roots: Callable[[], list[int]]) -> None:
+        self.lock = threading.Condition()
+        self._roots = roots
+        self._stack: deque[int] = deque()
+        self._deep: dict[int, bool] = {}  # of those that wait: each waits once
+        self._active = 0
+
+    def __len__(self) -> int:
+        return len(self._stack)
+
+    def add(self, oid: int, deep: bool) -> None:
+        """A directory (0: every root); ``deep``: and every known directory below it."""
+        with self.lock:
+            for each in [oid] if oid else self._roots():
+                if each not in self._deep:
+                    self._stack.append(each)
+                self._deep[each] = deep or self._deep.get(each, False)
+            self.lock.notify_all()
+
+    def take(self, timeout: float) -> tuple[int, bool] | None:
+        """The next one, counted as under way; None after ``timeout`` seconds."""
+        with self.lock:
+            if not self._stack:
+                self.lock.wait(timeout)
+            if not self._stack:
+                return None
+            self._active += 1
+            oid = self._stack.pop()
+            return oid, self._deep.pop(oid)
+
+    def idle(self) -> bool:
+        with self.lock:
+            return not self._stack and not self._active
+
+    def count(self, change: int) -> None:
+        """So many parts of the walk more (or fewer) are under way."""
+        with self.lock:
+            self._active += change
+            if not self._active:
+                self.lock.notify_all()
+
+    def later(self, delay: float, action: Callable[[], None]) -> None:
+        """Do something ``delay`` seconds from now; until then the walk is not idle."""
+        self.count(1)
+
+        def run() -> None:
+            try:
+                action()
+            finally:
+                self.count(-1)
+
+        timer = threading.Timer(delay, run)
+        timer.daemon = True
+        timer.start()

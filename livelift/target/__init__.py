@@ -1,0 +1,1 @@
+"""The target agent: receive, replay, checkpoint, acknowledge."""

@@ -1,0 +1,1 @@
+"""TLS sockets, several to a job, with back-pressure, compression and a bandwidth limit."""

@@ -1,0 +1,1 @@
+"""Data reading: every object of the source tree with all that belongs to it."""

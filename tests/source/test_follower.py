@@ -1,0 +1,249 @@
+"""The follower's own decisions, on the model world of `tests.merge` (its journal, its live tree)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from livelift.model.record import Kind, Link, Make, Range, Record, Rename, SetAttributes, Unlink, Xattr
+from livelift.ports import Dirty as DirtyEvent
+from livelift.ports import Exact, Lost, Named, Op, Synced
+from tests.merge.world import ROOT, World
+from tests.source.fakes import file
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    with world.running():
+        world.directory = world.create(world.root, b"d", is_dir=True)
+        world.file = world.create(world.directory, b"f")
+        world.begin()
+        world.quiesce()
+        world.mark = len(world.journal.log)
+        yield world
+
+
+def news(world: World) -> list[Record]:
+    return [r for r in world.journal.log[world.mark :] if r.kind is not Kind.ATTRIBUTES]
+
+
+class FakeCapture:
+    def __init__(self, *reads: list) -> None:
+        self.reads = list(reads)
+        self.tokens: list[int] = []
+
+    def read(self, timeout: float) -> list:
+        if self.tokens:
+            return [Synced(self.tokens.pop(0))]
+        found = self.reads.pop(0) if self.reads else []
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def sync(self, token: int) -> None:
+        self.tokens.append(token)
+
+
+# -- lost events -------------------------------------------------------------------------------------------------------
+
+
+def test_lost_for_a_volume_walks_every_root_before_the_gap_is_open(world):
+    order: list[str] = []
+    world.follower._walk = lambda oid, deep: order.append(f"walk {oid} {deep}")
+    world.gaps.open = lambda oid, reason: order.append(f"gap {oid} {reason}")
+    world.follower.process([Lost(0, 3, "overflow")])
+    assert order == ["walk 0 True", "gap -1 overflow"], "the gap closes when nothing is left to walk"
+
+
+def test_lost_for_a_directory_or_a_file_opens_its_gap(world):
+    world.follower.process([Lost(world.directory.oid, 0, "why")])
+    assert world.gaps.is_open(world.directory.oid)
+    assert [oid for oid, _ in world.stack] == [world.directory.oid]
+    world.follower.process([Lost(world.file.oid, 0, "why")])
+    assert world.gaps.is_open(world.file.oid)
+    assert world.dirty.take(0)[0] == world.file.oid
+    world.follower.process([Lost(12345, 0, "why")])
+    assert not world.gaps.is_open(12345), "not known: the walk will meet it"
+
+
+def test_a_failed_capture_is_a_gap_over_everything(world):
+    world.follower.run(FakeCapture(OSError(9, "bad descriptor")), threading.Event())
+    assert world.gaps.is_open(0)
+    assert isinstance(world.follower.failure, OSError)
+    assert world.follower.sync(FakeCapture(), 0.1), "whoever waits is not left waiting: the failure is told"
+
+
+# -- synced ------------------------------------------------------------------------------------------------------------
+
+
+def test_sync_answers_after_everything_before_it(world):
+    capture, stop = FakeCapture(), threading.Event()
+    world.remove(world.directory, b"f")
+    capture.reads = [list(world.queue)]
+    thread = threading.Thread(target=world.follower.run, args=(capture, stop))
+    thread.start()
+    try:
+        assert world.follower.sync(capture, 5)
+        assert world.index.lookup(world.directory.oid, b"f") == 0 or capture.reads == []
+        assert world.follower.sync(capture, 5)
+    finally:
+        stop.set()
+        thread.join(5)
+
+
+def test_sync_gives_up_after_its_time(world):
+    class Silent(FakeCapture):
+        def sync(self, token: int) -> None:
+            self.asked = token
+
+    assert not world.follower.sync(Silent(), 0.05)
+
+
+def test_an_old_token_does_not_answer_a_new_question(world):
+    class Old(FakeCapture):
+        def sync(self, token: int) -> None:
+            world.follower.process([Synced(token - 1)])
+
+    assert not world.follower.sync(Old(), 0.05)
+
+
+# -- brackets ----------------------------------------------------------------------------------------------------------
+
+
+def test_names_of_a_directory_being_listed_wait(world):
+    world.brackets.open(world.directory.oid)
+    world.create(world.directory, b"new", True)
+    world.deliver()
+    assert news(world) == []
+    world.follower.reopen(world.directory.oid)
+    assert [r.kind for r in news(world)] == [Kind.MKDIR]
+
+
+def test_a_new_file_is_read_first_and_then_goes_into_the_log_whole(world):
+    file = world.create(world.directory, b"new")
+    world.deliver()
+    assert news(world) == []
+    world._settle_down()
+    assert [r.kind for r in news(world) if r.body.oid == file.oid] == [Kind.FILE]
+
+
+def test_marks_on_an_object_being_read_wait(world):
+    world.brackets.open(world.file.oid)
+    world.write(world.file, world.directory, b"f")
+    world.deliver()
+    assert world.dirty.take(0) is None
+    world.follower.reopen(world.file.oid)
+    assert world.dirty.take(0)[0] == world.file.oid
+
+
+def test_marks_on_an_unknown_object_wait_for_its_directory_only(world):
+    event = DirtyEvent(999, True, world.directory.oid, b"new")
+    world.follower.process([event])
+    assert world.dirty.take(0) is None, "never begun: dropped, the walk will read the later state"
+    world.brackets.open(world.directory.oid)
+    world.follower.process([event])
+    assert world.brackets.close(world.directory.oid).events == [event]
+
+
+def test_too_many_held_events_mean_another_look(world):
+    world.brackets._limit = 0
+    for oid in (world.directory.oid, world.file.oid):
+        world.brackets.open(oid)
+    world.create(world.directory, b"new")
+    world.write(world.file, world.directory, b"f")
+    world.deliver()
+    world.follower.reopen(world.directory.oid)
+    world.follower.reopen(world.file.oid)
+    assert world.stack == [(world.directory.oid, False)]
+    world.check()
+
+
+def test_a_mode_that_knows_names_only(world):
+    world.follower.process([DirtyEvent(0, True, world.directory.oid, b"f")])
+    assert world.dirty.take(0)[0] == world.file.oid
+    world.create(world.directory, b"new")
+    world.queue.clear()
+    world.follower.process([DirtyEvent(0, True, world.directory.oid, b"new")])
+    assert [r.kind for r in news(world)] == [Kind.CREATE]
+
+
+def test_excluded_names_are_not_looked_at(world):
+    world.follower._in_scope = lambda parent, name: not name.startswith(b".")
+    world.create(world.directory, b".cache")
+    world.deliver()
+    assert news(world) == []
+    world.rename(world.directory, b"f", world.directory, b".f")  # into the excluded: gone for the target
+    world.deliver()
+    assert [(r.kind, r.body.new_parent) for r in news(world)] == [(Kind.RENAME, -1)]
+
+
+# -- exact records of in-kernel modes ----------------------------------------------------------------------------------
+
+
+def exact(kind: Kind, body, payload: bytes = b"") -> Exact:
+    return Exact(Record(kind, body, payload))
+
+
+def test_exact_content_is_located(world):
+    world.follower.process([exact(Kind.TRUNCATE, Range(world.file.oid, 0, b"", 5, 0))])
+    (record,) = news(world)
+    assert (record.body.parent, record.body.name) == (world.directory.oid, b"f")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        Range(999, 0, b"", 0, 1),
+        SetAttributes(999, 0, b"", file()),
+        Xattr(999, 0, b"", b"user.k"),
+        Make(999, 888, b"n", file()),
+        Unlink(999, 888, b"n"),
+        Rename(999, ROOT, b"n", 888, b"n"),
+        Link(999, 888, b"n", ROOT, b"m"),
+    ],
+)
+def test_exact_records_on_what_was_never_begun_are_dropped(world, body):
+    kinds = {Range: Kind.WRITE, SetAttributes: Kind.ATTRIBUTES, Xattr: Kind.XATTR_REMOVE, Make: Kind.CREATE}
+    kinds |= {Unlink: Kind.UNLINK, Rename: Kind.RENAME, Link: Kind.LINK}
+    world.follower.process([exact(kinds[type(body)], body)])
+    assert len(world.journal.log) == world.mark
+
+
+def test_exact_records_wait_while_a_bracket_is_open(world):
+    content = exact(Kind.TRUNCATE, Range(world.file.oid, 0, b"", 5, 0))
+    name = exact(Kind.UNLINK, Unlink(world.file.oid, world.directory.oid, b"f"))
+    world.brackets.open(world.file.oid)
+    world.brackets.open(world.directory.oid)
+    world.follower.process([content, name])
+    assert news(world) == []
+    world.follower.reopen(world.file.oid)
+    world.follower.reopen(world.directory.oid)
+    assert [r.kind for r in news(world)] == [Kind.TRUNCATE, Kind.UNLINK]
+
+
+# -- later -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_in_a_directory_that_is_on_its_way_is_looked_at_later(world):
+    world.rename(world.root, b"d", world.root, b"e")
+    rename = world.queue.pop()
+    world.create(world.directory, b"new", True)
+    world.deliver()
+    assert news(world) == []
+    assert not world.follower.idle
+    world.follower.process([rename])
+    world.now += 1
+    world.follower.process([])
+    assert [r.kind for r in news(world)] == [Kind.RENAME, Kind.MKDIR]
+    assert world.follower.idle
+
+
+def test_too_many_of_them_are_a_walk_and_a_gap(world):
+    world.rename(world.root, b"d", world.root, b"e")
+    world.queue.clear()
+    world.follower.process([Named(Op.TOUCHED, world.directory.oid, b"%d" % i) for i in range(10_001)])
+    assert world.gaps.is_open(-1)
+    assert (ROOT, True) in world.stack

@@ -1,0 +1,1 @@
+"""Whole agents as processes on real file systems, judged by `tests.oracle`."""
