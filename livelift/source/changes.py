@@ -315,7 +315,10 @@ class Changes:
                     self._journal.index.set_racy(oid)
                 if parts:
                     self._journal.index.drop_blocks(oid)
-                if parts or not (attributes.is_file or attributes.is_dir):  # a directory's gap closes when it is listed
+                if attributes.is_dir:
+                    if self._gaps.is_open(oid):  # closes when it has been listed
+                        self._follower.walk(oid, False)
+                elif parts or not attributes.is_file:
                     self._gaps.close(oid)
 
         return Ready(records, after)
@@ -332,6 +335,8 @@ class Changes:
             return
         with self._journal.lock:
             if self._journal.index.lookup(*place) != oid:
+                if self._journal.index.place(oid) is not None:  # it moved meanwhile, and is still to be read
+                    self._again(oid, mark, 0.05, lane)
                 return
             try:
                 seen = self._live.look(*place)

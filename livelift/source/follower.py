@@ -51,7 +51,7 @@ class Follower:
         self._brackets = brackets
         self._dirty = dirty
         self._gaps = gaps
-        self._walk = walk
+        self.walk = walk
         self._in_scope = in_scope
         self._namer = Namer(journal.index)
         self._later: list[tuple[float, Named]] = []
@@ -116,7 +116,7 @@ class Follower:
             for oid in [o for o, at in self._walk_at.items() if at <= now]:
                 del self._walk_at[oid]
                 self._lost_at[oid] = now
-                self._walk(oid, False)
+                self.walk(oid, False)
         if self._unseen:
             self._look_again()
 
@@ -129,7 +129,7 @@ class Follower:
                     self._unseen.discard(oid)
                 elif path[0].isdigit():
                     self._unseen.discard(oid)
-                    self._walk(oid, False)
+                    self.walk(oid, False)
 
     @property
     def waits(self) -> bool:
@@ -174,14 +174,14 @@ class Follower:
                     self._unseen.update(p for p in (event.parent, event.new_parent) if p > 0 and known(p))
                 except OSError as error:
                     log.warning("name %r in object %d: %s", event.name, event.parent, error)
-                    self._walk(event.parent, False)
+                    self.walk(event.parent, False)
 
     def _postpone(self, parent: int, name: bytes, at: int, delay: float) -> None:
         """Look at the name a moment later."""
         if len(self._later) < 10_000:
             self._later.append((time.monotonic() + delay, Named(Op.TOUCHED, parent, name, time=at)))
         else:
-            self._walk(0, True)  # before the gap, which closes when nothing is left to walk
+            self.walk(0, True)  # before the gap, which closes when nothing is left to walk
             self._gaps.open(-1, "too many postponed names")
 
     def _name(self, event: Named, swap: int) -> None:
@@ -263,7 +263,7 @@ class Follower:
                 case ReadContent(oid, _):
                     self._dirty.add(oid, True, at)
                 case WalkDirectory(oid):
-                    self._walk(oid, True)
+                    self.walk(oid, True)
                 case Forget(oid):
                     self._dirty.forget(oid)
                     self._live.forget(oid)
@@ -305,7 +305,7 @@ class Follower:
                     self._gaps.open(event.oid, event.reason)
                     self._dirty.add(event.oid, True, event.time)
             return
-        self._walk(0, True)  # 0: every root; before the gap, which closes when nothing is left to walk
+        self.walk(0, True)  # 0: every root; before the gap, which closes when nothing is left to walk
         self._gaps.open(-1, event.reason)
 
     def _lost_directory(self, oid: int, reason: str) -> None:
@@ -316,7 +316,7 @@ class Follower:
             if len(self._lost_at) > 10_000:
                 self._lost_at = {o: at for o, at in self._lost_at.items() if now - at < LOST_AGAIN}
             self._lost_at[oid] = now
-            self._walk(oid, False)
+            self.walk(oid, False)
         else:
             self._walk_at.setdefault(oid, self._lost_at[oid] + LOST_AGAIN)
 
@@ -347,7 +347,7 @@ class Follower:
         held = self._brackets.close(oid)
         if held.overflow:
             if self._journal.index.is_dir(oid):
-                self._walk(oid, False)
+                self.walk(oid, False)
             else:
                 self._dirty.add(oid, True)
         elif held.events:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from livelift.merge.names import make_kind
@@ -31,7 +32,8 @@ class Healer:
         agent = self._agent
         for oid in dict.fromkeys(oids):
             with agent.journal.lock:
-                if agent.journal.index.place(oid) is None:
+                # Not a file any more: it is gone, and its number was used again (ext4 does that at once).
+                if not stat.S_ISREG(agent.journal.index.type_of(oid)):
                     continue
                 agent.gaps.open(oid, "link broken before its content was durable")
             agent.dirty.add(oid, True)

@@ -76,7 +76,7 @@ FAULTS = [
     Fault(
         "the gap of a lost volume is told before its walk",
         "source/follower.py",
-        "        self._walk(0, True)  # 0: every root; before the gap, which closes when nothing is left to walk\n",
+        "        self.walk(0, True)  # 0: every root; before the gap, which closes when nothing is left to walk\n",
         "",
         "source/test_follower.py::test_lost_for_a_volume_walks_every_root_before_the_gap_is_open",
     ),

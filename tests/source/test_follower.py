@@ -52,7 +52,7 @@ class FakeCapture:
 
 def test_lost_for_a_volume_walks_every_root_before_the_gap_is_open(world):
     order: list[str] = []
-    world.follower._walk = lambda oid, deep: order.append(f"walk {oid} {deep}")
+    world.follower.walk = lambda oid, deep: order.append(f"walk {oid} {deep}")
     world.gaps.open = lambda oid, reason: order.append(f"gap {oid} {reason}")
     world.follower.process([Lost(0, 3, "overflow")])
     assert order == ["walk 0 True", "gap -1 overflow"], "the gap closes when nothing is left to walk"
