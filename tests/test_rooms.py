@@ -13,13 +13,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / "livelift"
 FLOORS: dict[str, int] = {
     **dict.fromkeys(("errors", "model"), 0),
     **dict.fromkeys(("log", "protocol", "merge", "lifecycle", "checks", "ports"), 1),
+    **dict.fromkeys(("registry", "adapt"), 1),
     **dict.fromkeys(("capture", "walk", "spool", "transport", "replay", "verify"), 2),
     **dict.fromkeys(("identity", "facts", "index", "control", "platform"), 2),
     **dict.fromkeys(("source", "target", "cutover"), 3),
     **dict.fromkeys(("cli", "demo", "__main__"), 5),
 }
-SHARED = {"ports": 1, "platform": 2, "facts": 2}
-"""Rooms that their siblings may import: the contracts, the system calls, the collectors of facts."""
+SHARED = {"ports": 1, "registry": 1, "platform": 2, "facts": 2}
+"""Rooms that their siblings may import: the contracts, hives in memory, the system calls, the collectors of facts."""
 DISPATCH = {("__main__", "cli"), ("cli", "demo"), ("demo", "cli")}
 """Floor 5: ``python -m livelift`` is the command line, and the demo is one of its verbs."""
 

@@ -1,0 +1,1 @@
+"""Adaptation plans: facts of both machines in, a reviewable list of edits with their reasons out. Pure."""

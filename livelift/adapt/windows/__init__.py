@@ -1,0 +1,1 @@
+"""Windows: the target's driver, boot and network registry into the source's hives."""
