@@ -19,8 +19,8 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(("source", "target", "cutover"), 3),
     **dict.fromkeys(("cli", "demo", "__main__"), 5),
 }
-SHARED = {"ports": 1, "registry": 1, "platform": 2, "facts": 2}
-"""Rooms that their siblings may import: the contracts, hives in memory, the system calls, the collectors of facts."""
+SHARED = {"ports": 1, "registry": 1, "checks": 1, "platform": 2, "facts": 2}
+"""Rooms that their siblings may import: contracts, hives in memory, findings, system calls, collectors of facts."""
 DISPATCH = {("__main__", "cli"), ("cli", "demo"), ("demo", "cli")}
 """Floor 5: ``python -m livelift`` is the command line, and the demo is one of its verbs."""
 
