@@ -10,6 +10,7 @@
     ├── LockedError                    8   another process holds the job
     ├── TrustError                     9   pairing code, certificate or signature not accepted
     ├── RetryError                    75   a passing trouble; the same call may succeed later
+    ├── HiveError                      1   a registry hive, its log or a .reg text is damaged or not one
     ├── WireError                      1   the peer sent what the protocol does not allow
     │   └── VersionError               1   the two agents speak different versions
     └── StoreError                     1   trouble with Livelift's own files: stops loudly
@@ -105,6 +106,16 @@ class RetryError(LiveliftError):
 
     code = "retry"
     exit_code = 75
+
+
+class HiveError(LiveliftError):
+    """registry hive: {0}"""
+
+    code = "hive"
+    remedy = (
+        "copy the hive again together with its .LOG, .LOG1 and .LOG2 (from a snapshot, a backup or `reg save`); "
+        "`livelift hive check FILE` shows what can be read"
+    )
 
 
 class WireError(LiveliftError):

@@ -23,14 +23,16 @@ def fold(name: str) -> str:
 
 class Value:
     """``type`` is kept raw: device properties use 0xffff0000 | DEVPROP_TYPE_*, others 0x2000x. ``data``: as stored,
-    text in UTF-16-LE."""
+    text in UTF-16-LE. ``flags``: of the vk cell but for the one that tells of a compressed name; 2 marks a value as
+    deleted in a layered (differencing) hive."""
 
-    __slots__ = ("data", "name", "type")
+    __slots__ = ("data", "flags", "name", "type")
 
-    def __init__(self, name: str, type: int, data: bytes) -> None:
+    def __init__(self, name: str, type: int, data: bytes, flags: int = 0) -> None:
         self.name = name  # "": the default value
         self.type = type
         self.data = data
+        self.flags = flags
 
     def same(self, other: Value) -> bool:
         return self.name == other.name and self.type == other.type and self.data == other.data
@@ -40,18 +42,26 @@ class Key:
     """``timestamp``: FILETIME (100 ns since 1601-01-01). ``security``: a self-relative security descriptor, shared by
     reference with the keys that have the same. ``class_name``: raw UTF-16-LE bytes, None if there is none (Control\\Lsa
     keeps the boot key in those). ``flags``: of the nk cell, as stored; symbolic links and volatile keys are told by
-    them."""
+    them. ``access`` and ``control``: two more words of the cell (access bits and layer; user, virtualisation and debug
+    flags). ``predefined``: the handle that a key with the flag PREDEF_HANDLE has in place of values."""
 
-    __slots__ = ("_subkeys", "_values", "class_name", "flags", "name", "security", "timestamp")
+    __slots__ = (
+        "_subkeys", "_values", "access", "class_name", "control", "flags", "name", "predefined", "security",
+        "timestamp",
+    )  # fmt: skip
 
     def __init__(
-        self, name: str, timestamp: int = 0, security: bytes = b"", class_name: bytes | None = None, flags: int = 0
-    ) -> None:
+        self, name: str, timestamp: int = 0, security: bytes = b"", class_name: bytes | None = None, flags: int = 0,
+        access: int = 0, control: int = 0, predefined: int = 0,
+    ) -> None:  # fmt: skip
         self.name = name
         self.timestamp = timestamp
         self.security = security
         self.class_name = class_name
         self.flags = flags
+        self.access = access
+        self.control = control
+        self.predefined = predefined
         self._subkeys: dict[str, Key] = {}
         self._values: dict[str, Value] = {}
 
@@ -110,16 +120,22 @@ class Key:
 
     def copy(self) -> Key:
         """This key and all below it, independent of the original; security descriptors stay shared."""
-        top = Key(self.name, self.timestamp, self.security, self.class_name, self.flags)
+        top = self._bare()
         waiting = [(self, top)]
         while waiting:
             old, new = waiting.pop()
-            new._values = {f: Value(v.name, v.type, v.data) for f, v in old._values.items()}
+            new._values = {f: Value(v.name, v.type, v.data, v.flags) for f, v in old._values.items()}
             for folded, child in old._subkeys.items():
-                twin = Key(child.name, child.timestamp, child.security, child.class_name, child.flags)
+                twin = child._bare()
                 new._subkeys[folded] = twin
                 waiting.append((child, twin))
         return top
+
+    def _bare(self) -> Key:
+        return Key(
+            self.name, self.timestamp, self.security, self.class_name, self.flags, self.access, self.control,
+            self.predefined,
+        )  # fmt: skip
 
     # -- values ------------------------------------------------------------------------------------------------------
 
