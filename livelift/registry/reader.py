@@ -32,7 +32,7 @@ DEPTH: Final = 512
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a hive may ask for. ``depth``: levels of keys, ``size``: bytes of its bins; ``keys``, ``values``: numbers."""
+    """What a hive may ask for. ``depth``: levels of keys, ``size``: bytes of its bins."""
 
     depth: int = DEPTH
     size: int = MAX_BINS
@@ -83,7 +83,7 @@ class _Reader:
         self._values_left = limits.values
 
     def tree(self) -> Key:
-        cells, limits = self._cells, self._limits
+        limits = self._limits
         root, children = self._key(self._block.root)
         keys = 1
         waiting = [(root, children, 1)] if children else []
