@@ -16,7 +16,7 @@ from livelift.errors import HiveError
 BLOCK: Final = 4096
 PRIMARY: Final = 0
 OLD_LOGS: Final = (1, 2)
-"""Types of logs with a dirty vector: XP wrote 1, Vista and 7 write 1 too; 2 is told of the second log of old betas."""
+"""Types of logs with a dirty vector: 1 from XP to 7; libregf knows 2 as well, of older ones."""
 NEW_LOG: Final = 6
 MINORS: Final = range(3, 7)
 MAX_BINS: Final = 0x7FFFF000
@@ -28,7 +28,8 @@ _CHECKSUM = struct.Struct("<I")
 
 
 class BaseBlock(NamedTuple):
-    """``checked``: the checksum is right. ``root``: offset of the root cell, ``size``: of all bins, in bytes."""
+    """``checked``: the checksum is right. ``root``: offset of the root cell, ``size``: of all bins, in bytes.
+    ``clustering``: sectors of 512 bytes per sector of the disk."""
 
     sequence1: int
     sequence2: int
@@ -37,8 +38,9 @@ class BaseBlock(NamedTuple):
     type: int
     root: int
     size: int
-    file_name: str
-    checked: bool
+    file_name: str = ""
+    clustering: int = 1
+    checked: bool = True
 
     @property
     def clean(self) -> bool:
@@ -58,23 +60,23 @@ def unpack(data: bytes | memoryview) -> BaseBlock:
     """HiveError if this is no base block at all; a wrong checksum is told by ``checked``."""
     if len(data) < 512 or bytes(data[:4]) != b"regf":
         raise HiveError("it does not begin with a base block (regf)", remedy="name a registry hive in the regf format")
-    _, sequence1, sequence2, stamp, major, minor, kind, form, root, size, _, name = _HEADER.unpack_from(data)
-    if major != 1 or minor not in MINORS or form != 1:
+    _, sequence1, sequence2, stamp, major, minor, kind, form, root, size, clustering, name = _HEADER.unpack_from(data)
+    if major != 1 or minor not in MINORS or form != 1 or clustering not in (1, 2, 4, 8):
         raise HiveError(
-            f"format {major}.{minor}, layout {form}, is not one of 1.3 to 1.6",
+            f"format {major}.{minor} (layout {form}, clustering {clustering}) is not one of 1.3 to 1.6",
             remedy="hives of Windows NT 3 and of Windows 9x are not read; load it on a newer Windows and `reg save` it",
         )
     text = name.decode("utf-16-le", "surrogatepass").split("\0", 1)[0]
     checked = checksum(data) == _CHECKSUM.unpack_from(data, 508)[0]
-    return BaseBlock(sequence1, sequence2, stamp, minor, kind, root, size, text, checked)
+    return BaseBlock(sequence1, sequence2, stamp, minor, kind, root, size, text, clustering, checked)
 
 
 def pack(block: BaseBlock) -> bytes:
-    """4096 bytes with both the checksum and a clustering factor of 1, as Windows writes it whatever the disk."""
+    """4096 bytes, the checksum included. Of a name that is too long the end is kept, as Windows does it."""
     units = block.file_name.encode("utf-16-le", "surrogatepass")[-62:]
     head = _HEADER.pack(
         b"regf", block.sequence1, block.sequence2, block.timestamp, 1, block.minor, block.type, 1, block.root,
-        block.size, 1, units,
+        block.size, block.clustering, units,
     )  # fmt: skip
     raw = head.ljust(508, b"\0")
     return (raw + _CHECKSUM.pack(checksum(raw))).ljust(BLOCK, b"\0")

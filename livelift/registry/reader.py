@@ -17,6 +17,7 @@ from livelift.registry.base_block import BLOCK, MAX_BINS, PRIMARY, BaseBlock, un
 from livelift.registry.bigdata import LARGEST_PLAIN, read_big
 from livelift.registry.cells import NONE, Cells, damaged
 from livelift.registry.lists import subkey_offsets
+from livelift.registry.logs import recover
 from livelift.registry.tree import Hive, Key, Value, fold
 
 KEY_NODE: Final = struct.Struct("<2sHQIIIIIIIIIIHHIIIIHH")
@@ -53,23 +54,30 @@ def read_hive(data: bytes | memoryview, logs: Sequence[bytes] = (), *, limits: L
         raise HiveError(
             f"this is a transaction log (type {block.type}), not a hive", remedy="name the file without .LOG"
         )
-    if not block.checked:
-        raise HiveError("the checksum of the base block is wrong")
-    hive = Hive(
-        _Reader(bins_of(data, block, limits), block, limits).tree(), block.minor, block.file_name, block.timestamp
-    )
-    hive.dirty = not block.clean
+    if block.clean:
+        hive = _hive(data[BLOCK:], block, limits)
+    else:
+        recovery = recover(data, logs, min(limits.size, MAX_BINS))
+        hive = _hive(memoryview(recovery.bins), recovery.block, limits)
+        hive.recovered = recovery.applied
+        hive.dirty = not recovery.complete
+        hive.notes = recovery.notes
     return hive
 
 
-def bins_of(data: memoryview, block: BaseBlock, limits: Limits = STANDARD) -> Cells:
-    """The cells behind a base block."""
+def _hive(bins: memoryview, block: BaseBlock, limits: Limits) -> Hive:
+    root = _Reader(cells_of(bins, block, limits), block, limits).tree()
+    return Hive(root, block.minor, block.file_name, block.timestamp)
+
+
+def cells_of(bins: memoryview, block: BaseBlock, limits: Limits = STANDARD) -> Cells:
+    """The cells behind a base block; ``bins`` may be longer (Windows allocates ahead)."""
     size = block.size
     if not size or size % BLOCK or size > min(limits.size, MAX_BINS):
         raise HiveError(f"its bins cannot have {size} bytes")
-    if len(data) < BLOCK + size:
-        raise HiveError(f"cut off: {len(data)} bytes where the base block tells of {BLOCK + size}")
-    return Cells(data[BLOCK : BLOCK + size])
+    if len(bins) < size:
+        raise HiveError(f"cut off: {BLOCK + len(bins)} bytes where the base block tells of {BLOCK + size}")
+    return Cells(bins[:size])
 
 
 class _Reader:
