@@ -197,6 +197,5 @@ def _unfit(mount: Mount, *, is_top: bool) -> str:
     return ""
 
 
-
 def _depth(path: bytes) -> int:
     return path.rstrip(b"/").count(b"/")
