@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 from typing import Final
 
+from livelift.errors import HiveError
+from livelift.registry.allocator import Allocator
 from livelift.registry.cells import Cells, damaged
 
 LARGEST_PLAIN: Final = 16344
@@ -34,3 +36,16 @@ def read_big(cells: Cells, offset: int, size: int) -> bytes:
         parts.append(bins[cell + 4 : cell + 4 + length])
         size -= length
     return b"".join(parts)
+
+
+def put_big(into: Allocator, data: bytes) -> int:
+    """Store ``data`` in segments; the offset of the db record. A segment's cell has room for the 4 bytes of padding."""
+    segments = []
+    for start in range(0, len(data), LARGEST_PLAIN):
+        some = data[start : start + LARGEST_PLAIN]
+        cell = into.cell(len(some) + 4 if len(some) == LARGEST_PLAIN else len(some))
+        into.bins[cell + 4 : cell + 4 + len(some)] = some
+        segments.append(cell)
+    if len(segments) > 0xFFFF:
+        raise HiveError(f"a value cannot have {len(data)} bytes", remedy="leave it out")
+    return into.put(_HEAD.pack(b"db", len(segments), into.put(struct.pack(f"<{len(segments)}I", *segments))))

@@ -11,10 +11,16 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
+from livelift.errors import HiveError
+from livelift.registry.allocator import Allocator
 from livelift.registry.cells import Cells, damaged
+from livelift.registry.tree import Key
 
 STEP: Final = {b"li": 4, b"lf": 8, b"lh": 8}
 """Bytes per subkey."""
+LEAF: Final = 507
+"""Subkeys per leaf that we write: what fits a bin of 4096 bytes, and all that Windows 7 puts in one. Newer ones put 968
+and more."""
 _HEAD = struct.Struct("<2sH")
 
 
@@ -61,3 +67,31 @@ def name_hash(folded: str) -> int:
     for unit in units:
         total = (total * 37 + unit) & 0xFFFFFFFF
     return total
+
+
+def put_subkeys(
+    into: Allocator, minor: int, children: Sequence[Key], folded: Sequence[str], cells: Sequence[int]
+) -> int:
+    """The list of subkeys, sorted already; hash leaves since 1.5, fast leaves before."""
+    if minor >= 5:
+        magic, hints = b"lh", [name_hash(name) for name in folded]
+    else:
+        magic, hints = b"lf", [_hint(child.name) for child in children]
+    leaves = []
+    for start in range(0, len(cells), LEAF):
+        some = cells[start : start + LEAF]
+        pairs = [word for pair in zip(some, hints[start : start + LEAF], strict=True) for word in pair]
+        leaves.append(into.put(struct.pack(f"<2sH{len(pairs)}I", magic, len(some), *pairs)))
+    if len(leaves) == 1:
+        return leaves[0]
+    if len(leaves) > 0xFFFF:
+        raise HiveError(f"a key cannot have {len(cells)} subkeys", remedy="spread them over several keys")
+    return into.put(struct.pack(f"<2sH{len(leaves)}I", b"ri", len(leaves), *leaves))
+
+
+def _hint(name: str) -> int:
+    """The first four characters; zero where one of them has no byte."""
+    try:
+        return int.from_bytes(name[:4].encode("latin-1"), "little")
+    except UnicodeEncodeError:
+        return 0

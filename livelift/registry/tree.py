@@ -1,24 +1,17 @@
 """A hive in memory: keys, values and security descriptors as plain objects that can be edited.
 
-Names compare without regard to case, as in the kernel: every UTF-16 unit is upcased on its own (RtlUpcaseUnicodeChar),
-so "ß" stays itself where `str.upper` would make it "SS".
+Names compare without regard to case, as in the kernel (`casing`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import lru_cache
+
+from livelift.registry.casing import fold
+
+__all__ = ["Hive", "Key", "SEPARATOR", "Value", "fold"]
 
 SEPARATOR = "\\"
-
-
-@lru_cache(maxsize=65536)
-def fold(name: str) -> str:
-    """The form in which names compare: one unit for one unit."""
-    upper = name.upper()
-    if len(upper) == len(name):
-        return upper
-    return "".join(c.upper() if len(c.upper()) == 1 else c for c in name)
 
 
 class Value:
