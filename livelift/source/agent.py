@@ -8,7 +8,6 @@ loudly (and the fence, if it is up, comes down); trouble with a source file neve
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import threading
 import time
@@ -16,7 +15,6 @@ from collections.abc import Callable
 from typing import Any
 
 from livelift import __version__
-from livelift.capture.choose import Choice, choose
 from livelift.errors import LiveliftError, StoreError
 from livelift.identity.trust import Trust
 from livelift.index.tree import TreeIndex
@@ -26,7 +24,7 @@ from livelift.model.entry import limbo, object_id
 from livelift.model.job import Map
 from livelift.model.record import Kind, Make, Mark, Record
 from livelift.platform.linux.cgroups import Freezer
-from livelift.platform.linux.priority import lower_priority
+from livelift.platform.system import lower_priority, os
 from livelift.ports import Capture, Event
 from livelift.protocol.messages import CutDone, Hello, Message, Renew, Renewed, Resync, VerifyAnswer, Welcome
 from livelift.source.changes import Changes
@@ -35,6 +33,7 @@ from livelift.source.config import SourceConfig
 from livelift.source.cut_note import CutNote
 from livelift.source.dirty import Dirty
 from livelift.source.drain import Drain
+from livelift.source.edge import Choice, attributes_at, attributes_of_fd, choose, find_volumes
 from livelift.source.exclude import Exclusions
 from livelift.source.follower import Follower
 from livelift.source.gaps import Gaps
@@ -45,10 +44,9 @@ from livelift.source.live import Live
 from livelift.source.sectors import SectorReader
 from livelift.source.sender import Sender
 from livelift.source.verifying import SourceVerifier
-from livelift.source.volumes import Volumes, find_volumes
+from livelift.source.volumes import Volumes
 from livelift.source.walker import Walker
 from livelift.transport.channel import Channel
-from livelift.walk.attributes import attributes_at, attributes_of_fd
 
 log = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -10,12 +9,12 @@ from collections.abc import Iterator
 from livelift.merge.blocks import block_size
 from livelift.model.entry import Attributes
 from livelift.model.record import BaseFile, Kind, Range, Record
-from livelift.platform.linux.files import allocated_extents
+from livelift.platform.system import allocated_extents, os
 from livelift.source.content import Digests, Part, parts_of, reader
 from livelift.source.dirty import Dirty
+from livelift.source.edge import attributes_of_fd
 from livelift.source.gaps import Gaps
 from livelift.source.journal import Journal
-from livelift.walk.attributes import attributes_of_fd
 
 RACY = 20_000_000
 """ns: an object read this soon after its last change may change again within the same timestamp tick (10 ms at

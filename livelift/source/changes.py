@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import stat
 import threading
 import time
@@ -17,16 +16,16 @@ from livelift.merge.names import make_kind
 from livelift.model.entry import Attributes, Stamp, make_stamp, object_id, volume_of
 from livelift.model.problem import Problem
 from livelift.model.record import BaseFile, Kind, Link, Make, Range, Record, SetAttributes, Unlink
+from livelift.platform.system import os
 from livelift.ports import Event
 from livelift.source.bigfiles import RACY, BigFiles
 from livelift.source.content import Digests, Part, parts_of, wants_digests
 from livelift.source.dirty import Dirty, Mark
+from livelift.source.edge import Small, attributes_at, attributes_of_fd, read_small
 from livelift.source.follower import Follower
 from livelift.source.gaps import Gaps
 from livelift.source.journal import Journal
 from livelift.source.live import Gone, Live, Moved
-from livelift.walk.attributes import attributes_at, attributes_of_fd
-from livelift.walk.content import Small, read_small
 
 log = logging.getLogger(__name__)
 

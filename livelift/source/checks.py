@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
-from livelift.capture.choose import choose
 from livelift.checks.data import SourceFacts, TargetFacts, check_clocks, check_maps, check_target
 from livelift.checks.findings import Finding, Findings, Level
 from livelift.errors import LiveliftError
 from livelift.model.job import Map
-from livelift.source.volumes import find_volumes
-
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
+from livelift.platform.system import boot_id, os
+from livelift.source.edge import choose, find_volumes
 
 
 def source_facts(maps: tuple[Map, ...]) -> SourceFacts:
@@ -29,10 +26,8 @@ def source_facts(maps: tuple[Map, ...]) -> SourceFacts:
         seen.add(device)
         used += (st.f_blocks - st.f_bfree) * st.f_frsize
         inodes += max(st.f_files - st.f_ffree, 0)
-    with open(BOOT_ID, encoding="ascii") as file:
-        boot = file.read().strip()
     real = tuple(os.path.realpath(m.source) for m in maps)
-    return SourceFacts(missing, used, inodes, boot, real, os.geteuid() == 0)
+    return SourceFacts(missing, used, inodes, boot_id(), real, os.geteuid() == 0)
 
 
 def preflight(maps: tuple[Map, ...], directory: bytes, capture: str, ignored: tuple[str, ...] = ()) -> Findings:

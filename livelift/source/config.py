@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import msgspec
 
 from livelift.errors import StoreError, UsageError
 from livelift.model.job import Map
+from livelift.platform.system import os
 
 FILE = "source.json"
 

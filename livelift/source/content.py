@@ -7,14 +7,13 @@ the reading leaves a stamp that no longer matches (and an event that marks the f
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from livelift.merge.blocks import DIGEST, SMALL, HoleDigest, block_size, changed, digests
 from livelift.model.record import Kind
-from livelift.platform.linux.files import aligned_buffer, data_extents
+from livelift.platform.system import aligned_buffer, data_extents, os
 
 WINDOW = 1 << 20
 """Bytes read at a time: bounds memory, and is the largest payload of one record."""

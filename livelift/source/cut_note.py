@@ -7,7 +7,8 @@ replica that serves by now, nor leave its own service frozen for an attempt that
 
 from __future__ import annotations
 
-import os
+from livelift.platform.system import os
+
 
 NAMES = ("", "fenced", "asked", "cut", "undone")
 

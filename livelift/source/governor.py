@@ -27,6 +27,9 @@ CGROUP_LIMIT = 40.0
 class Throttled(Protocol):
     duty: float  # 1.0: no pause; 0.5: as long asleep as at work
 
+    @property
+    def cpu(self) -> float: ...  # seconds used by processes of its own
+
 
 class Governor:
     def __init__(self, config: SourceConfig, readers: Sequence[Throttled]) -> None:
@@ -47,14 +50,17 @@ class Governor:
         return "; ".join(parts) or "lowest priority, no ceiling"
 
     def run(self, stop: threading.Event) -> None:
-        last_cpu, last = time.process_time(), time.monotonic()
+        last_cpu, last = self._used(), time.monotonic()
         while not stop.wait(EVERY):
-            cpu, now = time.process_time(), time.monotonic()
+            cpu, now = self._used(), time.monotonic()
             used = 100.0 * (cpu - last_cpu) / max(now - last, 0.001)
             last_cpu, last = cpu, now
             self.step(used, self._stall())
             for reader in self._readers:
                 reader.duty = self.duty
+
+    def _used(self) -> float:
+        return time.process_time() + sum(reader.cpu for reader in self._readers)
 
     def step(self, cpu: float, stall: float) -> None:
         """New duty from CPU percent used and percent stalled: down by half when over, up by a tenth when under."""

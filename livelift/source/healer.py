@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from livelift.merge.names import make_kind
 from livelift.model.entry import object_id
 from livelift.model.record import Kind, Link, Make
-from livelift.platform.linux.mapped import writable_shared_mappings
+from livelift.platform.system import writable_shared_mappings
 from livelift.protocol.messages import Resync
 from livelift.source.live import Gone, Moved
 

@@ -3,13 +3,13 @@ once."""
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from livelift.index.tree import TreeIndex
 from livelift.model.record import Body, Gap, Kind, Record
+from livelift.platform.system import os
 from livelift.spool.pressure import SpoolFullError
 from livelift.spool.repair import iterate, quarantine
 from livelift.spool.spool import Spool

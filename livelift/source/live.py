@@ -8,7 +8,6 @@ events. Open descriptors stay valid over renames, so they are kept (bounded) and
 
 from __future__ import annotations
 
-import os
 import stat
 import threading
 from collections import OrderedDict
@@ -18,6 +17,7 @@ from contextlib import contextmanager
 from livelift.index.tree import TreeIndex
 from livelift.merge.names import Seen
 from livelift.model.entry import Attributes, inode_of, object_id, volume_of
+from livelift.platform.system import os
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOATIME
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOATIME

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from livelift.model.entry import Attributes
+from livelift.source.edge import attributes_at, read_sectors
 from livelift.source.live import Gone, Live, Moved
-from livelift.walk.attributes import attributes_at
-from livelift.walk.locked import read_sectors
 
 
 class SectorReader:

@@ -3,7 +3,6 @@ talk to."""
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +11,7 @@ from livelift.control.server import ControlServer, Reply
 from livelift.errors import StateError
 from livelift.lifecycle.states import State
 from livelift.model.record import Kind, Mark
+from livelift.platform.system import os
 from livelift.protocol.messages import CutAsk
 from livelift.source.agent import SourceAgent
 from livelift.verify.render import render

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import secrets
 import socket
 import threading
@@ -19,7 +18,7 @@ from livelift.errors import StateError, UnreachableError
 from livelift.identity import ca
 from livelift.model.record import Kind, Unlink
 from livelift.model.verdict import Verdict
-from livelift.platform.linux.mapped import writable_shared_mappings
+from livelift.platform.system import os, writable_shared_mappings
 from livelift.protocol.messages import VerifyAnswer, VerifyAsk
 from livelift.verify.cache import DigestCache, Mapped
 from livelift.verify.compare import EXTRA, MISSING, Difference
@@ -27,7 +26,7 @@ from livelift.verify.exchange import Asker, Outcome
 from livelift.verify.report import Report, make_report, side, sign
 from livelift.verify.rolling import Progress
 from livelift.verify.verifier import TreeVerifier
-from livelift.walk.attributes import attributes_at
+from livelift.source.edge import attributes_at
 from livelift.walk.ignore import IgnoreRules
 
 if TYPE_CHECKING:

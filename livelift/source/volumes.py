@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +11,7 @@ from livelift.model.entry import object_id
 from livelift.model.job import Map
 from livelift.model.problem import Skipped
 from livelift.model.record import Volume
+from livelift.platform.system import os
 from livelift.ports import WatchedVolume
 
 

@@ -8,7 +8,6 @@ captured names on it wait (`livelift.merge.brackets`).
 from __future__ import annotations
 
 import logging
-import os
 import stat
 import threading
 from collections.abc import Callable, Sequence
@@ -18,8 +17,10 @@ from livelift.merge.names import Seen, make_kind
 from livelift.model.entry import VOLUME_SHIFT, Attributes, make_stamp, object_id, stamp_of, volume_of
 from livelift.model.problem import Problem
 from livelift.model.record import Kind, Make, Record, SetAttributes
+from livelift.platform.system import os
 from livelift.ports import Capture, Event
 from livelift.source.dirty import Dirty
+from livelift.source.edge import attributes_at, attributes_of_fd, list_directory
 from livelift.source.exclude import Exclusions
 from livelift.source.follower import Follower
 from livelift.source.gaps import Gaps
@@ -27,8 +28,6 @@ from livelift.source.journal import Journal
 from livelift.source.live import Gone, Live, Moved
 from livelift.source.readers import UNIT, Item, Outcome, Readers
 from livelift.source.walk_queue import Listing, WalkQueue
-from livelift.walk.attributes import attributes_at, attributes_of_fd
-from livelift.walk.listing import list_directory
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,34 @@
+"""Where the source agent touches the system it runs on: one import for each part, Linux or Windows.
+
+Everything above it is one text for both. What the names promise is said where they come from.
+"""
+
+from __future__ import annotations
+
+import sys
+
+if sys.platform == "win32":
+    from livelift.capture.windows_choose import Choice, choose
+    from livelift.facts.windows_volumes import find_volumes
+    from livelift.walk.windows import attributes_at, attributes_of_fd, list_directory, store_for
+    from livelift.walk.windows_content import Small, read_small
+    from livelift.walk.windows_locked import read_sectors
+else:
+    from livelift.capture.choose import Choice, choose
+    from livelift.source.volumes import find_volumes
+    from livelift.walk.attributes import attributes_at, attributes_of_fd
+    from livelift.walk.content import Small, read_small
+    from livelift.walk.listing import list_directory
+    from livelift.walk.locked import read_sectors
+
+__all__ = [
+    "Choice",
+    "Small",
+    "attributes_at",
+    "attributes_of_fd",
+    "choose",
+    "find_volumes",
+    "list_directory",
+    "read_sectors",
+    "read_small",
+]
