@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from livelift.errors import LockedError
+from livelift.platform.system import lock_exclusive, os
 
 LOCK = b"agent.lock"
 
@@ -35,7 +34,7 @@ def sole(directory: bytes, patience: float = 0.0) -> Iterator[None]:
 
 def _take(fd: int) -> bool:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_exclusive(fd)
     except BlockingIOError:
         return False
     return True

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from livelift.errors import StateError, StoreError, TrustError
+from livelift.platform.system import is_private, make_private, os
 
 
 def write_private(directory: Path, files: Mapping[str, bytes]) -> None:
     """Write each file beside its name, fsync, rename, fsync the directory. StoreError if the disk refuses."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        directory.chmod(0o700)
+        make_private(directory)
         for name, data in files.items():
             _replace(directory / name, data)
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -30,8 +30,7 @@ def read_private(path: Path) -> bytes:
     """StateError if it is not there; TrustError if others than its owner may read or change it."""
     try:
         with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            if status.st_mode & 0o077:
+            if not is_private(file.fileno()):
                 remedy = f"chmod 600 {path} and pair the machines again"
                 raise TrustError(f"{path} is open to other users", remedy=remedy)
             return file.read(1 << 20)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import stat
+import sys
 import threading
 from collections.abc import Callable, Sequence
 
@@ -26,8 +27,12 @@ from livelift.source.follower import Follower
 from livelift.source.gaps import Gaps
 from livelift.source.journal import Journal
 from livelift.source.live import Gone, Live, Moved
-from livelift.source.readers import UNIT, Item, Outcome, Readers
 from livelift.source.walk_queue import Listing, WalkQueue
+
+if sys.platform == "win32":
+    from livelift.source.windows_readers import UNIT, Item, Outcome, Readers
+else:
+    from livelift.source.readers import UNIT, Item, Outcome, Readers
 
 log = logging.getLogger(__name__)
 

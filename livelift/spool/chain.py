@@ -5,11 +5,10 @@ Not thread-safe: the spool's lock guards it.
 
 from __future__ import annotations
 
-import os
-
 from livelift.errors import CorruptError
 from livelift.log.batch import Batch
 from livelift.log.segment import FRAME_SIZE, HEADER_SIZE, NO_PREVIOUS, REMEDY, SegmentHeader
+from livelift.platform.system import os
 from livelift.spool.files import SegmentFile, Spot, segment_names, sync_directory
 
 

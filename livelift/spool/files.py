@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ from livelift.log.segment import (
     unpack_frame,
     unpack_header,
 )
+from livelift.platform.system import os
 
 SUFFIX = b".seg"
 _INDEX_EVERY = 64 * 1024

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -11,6 +10,7 @@ from livelift.log.batch import records_of
 from livelift.log.codec import HEADER_SIZE as RECORD_SIZE
 from livelift.log.segment import HEADER_SIZE, frames_of, unpack_header
 from livelift.model.record import Record
+from livelift.platform.system import os
 from livelift.spool.files import read_all, segment_names, sync_directory
 from livelift.spool.state import STATE, StateFile, take_lock
 

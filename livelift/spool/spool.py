@@ -7,7 +7,6 @@ way is dropped and reported (`on_elided`), because behind ``append`` stands the 
 from __future__ import annotations
 
 import errno
-import os
 import threading
 import time
 from bisect import bisect_left
@@ -18,6 +17,7 @@ from livelift.log.batch import Batch, batch_after, batch_elided, make_batch, spl
 from livelift.log.crc import Buffer
 from livelift.log.segment import REMEDY
 from livelift.model.record import RELOADABLE, Gap, Kind, Record
+from livelift.platform.system import os
 from livelift.ports import Clock
 from livelift.spool.chain import Chain, discard
 from livelift.spool.files import SegmentFile, Spot, read_batch, sync_directory

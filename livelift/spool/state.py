@@ -5,14 +5,13 @@ Two slots of one sector each, written in turn and checksummed: an interrupted wr
 
 from __future__ import annotations
 
-import fcntl
-import os
 import struct
 from typing import Final
 
 from livelift.errors import CorruptError, LockedError
 from livelift.log.crc import crc32c
 from livelift.log.segment import REMEDY
+from livelift.platform.system import lock_exclusive, os
 from livelift.spool.files import sync_directory, write_all
 
 STATE: Final = b"state"
@@ -72,7 +71,7 @@ def take_lock(directory: bytes) -> int:
     """Descriptor of the lock file, held (flock(2)) until it is closed. LockedError: another process holds it."""
     fd = os.open(os.path.join(directory, LOCK), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_exclusive(fd)
     except BlockingIOError as error:
         os.close(fd)
         raise LockedError(

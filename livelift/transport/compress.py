@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import zstandard
 
 from livelift.errors import WireError
+from livelift.platform.system import idle_and_cores
 from livelift.protocol.frames import ZSTD_BLOB, ZSTD_HEADS
 from livelift.transport.ladder import LADDER, Sample, step
 
@@ -174,23 +175,15 @@ class Compression:
 
 
 class IdleCores:
-    """Idle cores since the last call, from /proc/stat (proc(5): user nice system idle iowait ..., in ticks)."""
+    """Idle cores since the last call."""
 
     def __init__(self) -> None:
-        self._idle, self._cores = _read_stat()
+        self._idle, self._cores = idle_and_cores()
         self._at = time.monotonic()
 
     def __call__(self) -> float:
-        idle, cores = _read_stat()
+        idle, cores = idle_and_cores()
         now = time.monotonic()
         elapsed, self._at = now - self._at, now
         gained, self._idle = idle - self._idle, idle
-        # iowait is idle time; USER_HZ is 100 on every architecture Linux exposes it on (time(7)).
-        return min(float(cores), gained / 100 / elapsed) if elapsed > 0 else 0.0
-
-
-def _read_stat() -> tuple[int, int]:
-    with open("/proc/stat", "rb") as file:
-        lines = file.read().splitlines()
-    fields = lines[0].split()
-    return int(fields[4]) + int(fields[5]), sum(line.startswith(b"cpu") for line in lines) - 1
+        return min(float(cores), gained / elapsed) if elapsed > 0 else 0.0

@@ -26,6 +26,7 @@ from threading import Lock
 from typing import Final, NamedTuple
 
 from livelift.errors import CorruptError, StoreError
+from livelift.platform.system import boot_id
 
 RACY: Final = 2_000_000_000
 """ns; the coarsest time stamps in use are 2 s (FAT), ext3 and NFSv2 have 1 s."""
@@ -65,12 +66,6 @@ def may_keep(seen: os.stat_result, began: int, mapped: Mapped) -> bool:
     return seen.st_ctime_ns < min(began, mapped.taken) - RACY and (seen.st_dev, seen.st_ino) not in mapped.files
 
 
-def this_boot() -> str:
-    """The kernel's id of this boot (random(4))."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
-
-
 class DigestCache:
     """SQLite file, or ":memory:". May be used from several threads. ``epoch``: what it is valid for; default this boot.
 
@@ -85,7 +80,7 @@ class DigestCache:
         except sqlite3.Error as error:
             raise StoreError(f"digest cache {os.fsdecode(path)}: {error}") from error
         try:
-            self._prepare(this_boot() if epoch is None else epoch)
+            self._prepare(boot_id() if epoch is None else epoch)
         except sqlite3.Error as error:
             self._db.close()
             raise self._failure(error) from error

@@ -9,15 +9,13 @@ apparent size is hashed at once, and it changes at every login, so it is read ag
 from __future__ import annotations
 
 import errno
-import fcntl
 import mmap
-import os
 from collections.abc import Generator
 from typing import Final, NamedTuple
 
 from blake3 import blake3
 
-from livelift.platform.linux.files import aligned_buffer, data_extents
+from livelift.platform.system import aligned_buffer, data_extents, direct_io, next_data, os
 
 PIECE: Final = 16 << 20
 READ: Final = 1 << 20
@@ -101,7 +99,7 @@ def _same(now: os.stat_result, seen: os.stat_result) -> bool:
 def _pieces(fd: int, size: int) -> Generator[int, None, tuple[bytes, int, bool]]:
     """Digest of a file above `READ`, bytes read, and whether all of it was there."""
     if size >= DIRECT_FROM:
-        _direct(fd, True)
+        direct_io(fd, True)
     whole = blake3(derive_key_context=CONTEXT).update(size.to_bytes(8, "little"))
     digest, total = b"", 0
     with aligned_buffer(READ) as buffer, memoryview(buffer) as view:
@@ -110,7 +108,7 @@ def _pieces(fd: int, size: int) -> Generator[int, None, tuple[bytes, int, bool]]
         while start < size:
             end = min(start + PIECE, size)
             if data_from < end:
-                data_from = _next_data(fd, max(start, data_from), size)
+                data_from = next_data(fd, max(start, data_from), size)
             if data_from >= end and size > PIECE:
                 start = max(end, data_from // PIECE * PIECE)  # a hole: all the pieces before the next data
                 continue
@@ -142,18 +140,9 @@ def _read(fd: int, part: memoryview, buffer: mmap.mmap, offset: int) -> int:
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            _direct(fd, False)  # not supported here, or a short read left us off the block grid
+            direct_io(fd, False)  # not supported here, or a short read left us off the block grid
             count = os.preadv(fd, [part], offset)
     return min(count, wanted)
-
-
-def _direct(fd: int, on: bool) -> None:
-    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_DIRECT if on else flags & ~os.O_DIRECT)
-    except OSError as error:
-        if not on or error.errno != errno.EINVAL:  # EINVAL: a file system without O_DIRECT (fcntl(2)); buffered then
-            raise
 
 
 _zero_digests: dict[int, bytes] = {}
@@ -169,18 +158,6 @@ def _zeros(length: int) -> bytes:
             _zero_digests.clear()
         _zero_digests[length] = digest
     return digest
-
-
-def _next_data(fd: int, offset: int, size: int) -> int:
-    """First offset from ``offset`` on that holds data, or ``size`` (lseek(2))."""
-    try:
-        return os.lseek(fd, offset, os.SEEK_DATA)
-    except OSError as error:
-        if error.errno == errno.ENXIO:
-            return size
-        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # no hole support here (some FUSE): all of it is data
-            return offset
-        raise
 
 
 def _layout(fd: int, size: int) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import stat
 import time
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
@@ -12,6 +11,7 @@ from threading import Lock
 from typing import Final, NamedTuple
 
 from livelift.model.entry import Attributes
+from livelift.platform.system import os
 from livelift.verify.cache import NOTHING_MAPPED, Cached, DigestCache, Mapped, may_keep
 from livelift.verify.content import EMPTY, content_steps
 from livelift.verify.manifest import ManifestEntry, encode_entry, entry_of, join, meta_of, row_of

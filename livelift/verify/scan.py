@@ -12,7 +12,6 @@ or that keeps changing, is there with its trouble, and never counts as equal.
 from __future__ import annotations
 
 import errno
-import os
 import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from enum import IntEnum
 from typing import NamedTuple
 
-from livelift.platform.linux.files import open_beneath
+from livelift.platform.system import open_beneath, os
 from livelift.verify.content import open_quietly
 from livelift.verify.links import LinkTable
 from livelift.verify.manifest import LISTING, DirectoryManifest, ManifestEntry, encode_entry, join

@@ -1,0 +1,62 @@
+"""Small questions to the running kernel: its boot, its idle processors; locks and file status flags of descriptors."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+
+
+def boot_id() -> str:
+    """The kernel's id of this boot (random(4))."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def idle_and_cores() -> tuple[float, int]:
+    """(seconds that all processors together have been idle, number of processors), from /proc/stat (proc(5)).
+
+    iowait is idle time; USER_HZ is 100 on every architecture Linux exposes it on (time(7)).
+    """
+    with open("/proc/stat", "rb") as file:
+        lines = file.read().splitlines()
+    fields = lines[0].split()
+    return (int(fields[4]) + int(fields[5])) / 100, sum(line.startswith(b"cpu") for line in lines) - 1
+
+
+def lock_exclusive(fd: int) -> None:
+    """flock(2) that does not wait: held until the last descriptor of it is closed. BlockingIOError: held elsewhere."""
+    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def direct_io(fd: int, on: bool) -> None:
+    """Switch O_DIRECT of an open file; nothing happens on a file system that has none (EINVAL, fcntl(2))."""
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_DIRECT if on else flags & ~os.O_DIRECT)
+    except OSError as error:
+        if not on or error.errno != errno.EINVAL:
+            raise
+
+
+def next_data(fd: int, offset: int, size: int) -> int:
+    """First offset from ``offset`` on that holds data, or ``size`` (lseek(2) SEEK_DATA)."""
+    try:
+        return os.lseek(fd, offset, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno == errno.ENXIO:
+            return size
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):  # no hole support here (some FUSE): all of it is data
+            return offset
+        raise
+
+
+def make_private(directory: Path) -> None:
+    """For its owner only."""
+    directory.chmod(0o700)
+
+
+def is_private(fd: int) -> bool:
+    """Whether nobody but its owner may read or change the file."""
+    return not os.fstat(fd).st_mode & 0o077
