@@ -10,14 +10,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from livelift.errors import HiveError
 from livelift.registry.base_block import BLOCK, MAX_BINS, PRIMARY, BaseBlock, unpack
 from livelift.registry.bigdata import LARGEST_PLAIN, read_big
 from livelift.registry.cells import NONE, Cells, damaged
 from livelift.registry.lists import subkey_offsets
-from livelift.registry.logs import recover
+from livelift.registry.logs import Recovery, recover
 from livelift.registry.tree import Hive, Key, Value, fold
 
 KEY_NODE: Final = struct.Struct("<2sHQIIIIIIIIIIHHIIIIHH")
@@ -44,30 +44,43 @@ class Limits:
 STANDARD: Final = Limits()
 
 
+class Opened(NamedTuple):
+    """A hive brought up to date, not yet a tree. ``recovery`` is None where it was clean."""
+
+    block: BaseBlock
+    cells: Cells
+    recovery: Recovery | None
+
+
 def read_hive(data: bytes | memoryview, logs: Sequence[bytes] = (), *, limits: Limits = STANDARD) -> Hive:
     """The hive in ``data``, brought up to date from its transaction logs if it needs them. ``dirty`` of the result is
     True where it was not closed cleanly and no log could make that good: later changes are then missing, or half
     there. HiveError where it cannot be read."""
+    return tree_of(open_hive(data, logs, limits=limits), limits=limits)
+
+
+def open_hive(data: bytes | memoryview, logs: Sequence[bytes] = (), *, limits: Limits = STANDARD) -> Opened:
+    """The cells of a hive after its logs were replayed, as far as that was needed."""
     data = memoryview(data).toreadonly()
     block = unpack(data)
     if block.type != PRIMARY:
-        raise HiveError(
-            f"this is a transaction log (type {block.type}), not a hive", remedy="name the file without .LOG"
-        )
+        raise HiveError(f"this is a transaction log (type {block.type})", remedy="name the hive, the file without .LOG")
     if block.clean:
-        hive = _hive(data[BLOCK:], block, limits)
-    else:
-        recovery = recover(data, logs, min(limits.size, MAX_BINS))
-        hive = _hive(memoryview(recovery.bins), recovery.block, limits)
+        return Opened(block, cells_of(data[BLOCK:], block, limits), None)
+    recovery = recover(data, logs, min(limits.size, MAX_BINS))
+    return Opened(recovery.block, cells_of(memoryview(recovery.bins), recovery.block, limits), recovery)
+
+
+def tree_of(opened: Opened, *, limits: Limits = STANDARD) -> Hive:
+    """Once only: reading marks the cells."""
+    block, cells, recovery = opened
+    hive = Hive(_Reader(cells, block, limits).tree(), block.minor, block.file_name, block.timestamp)
+    hive.sequence = (max(block.sequence1, block.sequence2) + 1) % 0xFFFFFFFF or 1
+    if recovery is not None:
         hive.recovered = recovery.applied
         hive.dirty = not recovery.complete
         hive.notes = recovery.notes
     return hive
-
-
-def _hive(bins: memoryview, block: BaseBlock, limits: Limits) -> Hive:
-    root = _Reader(cells_of(bins, block, limits), block, limits).tree()
-    return Hive(root, block.minor, block.file_name, block.timestamp)
 
 
 def cells_of(bins: memoryview, block: BaseBlock, limits: Limits = STANDARD) -> Cells:

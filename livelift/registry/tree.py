@@ -158,7 +158,8 @@ class Key:
 class Hive:
     """``minor``: 3 to 6, the format of the file (1.``minor``). ``file_name``: the end of its path, as in the base
     block. ``recovered``: log entries that were replayed when it was read. ``dirty``: it was not closed cleanly and no
-    log made that good. ``notes``: what was found in the logs, in words."""
+    log made that good. ``notes``: what was found in the logs, in words. ``sequence``: the number that the written hive
+    has; above those of the hive and the logs it was read from, so that none of their entries fits it again."""
 
     def __init__(self, root: Key, minor: int = 5, file_name: str = "", timestamp: int = 0) -> None:
         self.root = root
@@ -168,6 +169,7 @@ class Hive:
         self.recovered = 0
         self.dirty = False
         self.notes: list[str] = []
+        self.sequence = 1
 
     def find(self, path: str) -> Key | None:
         return self.root.find(path)

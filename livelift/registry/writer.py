@@ -1,8 +1,7 @@
 """A tree becomes a hive, written from scratch: no free cells in between, nothing of the old file's history.
 
 As Windows writes it, field by field: `docs/internals/registry.md`. What is not taken over: the ids of the transaction
-manager in the base block (the transactions of the old file are not those of the new one) and the sequence numbers,
-which begin again at 1.
+manager in the base block: the transactions of the old file are not those of the new one.
 """
 
 from __future__ import annotations
@@ -36,7 +35,9 @@ def write_hive(hive: Hive) -> bytes:
     writer = _Writer(hive)
     root = writer.tree(hive.root)
     bins = writer.cells.finish()
-    block = BaseBlock(1, 1, hive.timestamp, hive.minor, PRIMARY, root, len(bins), hive.file_name)
+    block = BaseBlock(
+        hive.sequence, hive.sequence, hive.timestamp, hive.minor, PRIMARY, root, len(bins), hive.file_name
+    )
     return b"".join((pack(block), bins))
 
 
