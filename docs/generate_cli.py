@@ -25,10 +25,21 @@ def render() -> str:
         *(f"| [`{name}`](#livelift-{name}) | {summary} |" for name, summary in summaries.items()),
     ]
     for name, parser in verbs.choices.items():
-        lines += ["", f"## livelift {name}", "", *_text(parser.description or "")]
-        lines += ["", "| argument | |", "|---|---|"]
-        lines += [row for action in parser._actions if action.dest != "help" for row in _row(action)]
+        lines += _section(f"livelift {name}", parser, "##")
     return "\n".join(lines) + "\n"
+
+
+def _section(name: str, parser: argparse.ArgumentParser, level: str) -> list[str]:
+    """A verb; one that has verbs of its own is followed by theirs, one level below."""
+    lines = ["", f"{level} {name}", "", *_text(parser.description or "")]
+    nested = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    plain = [action for action in parser._actions if action.dest != "help" and action not in nested]
+    if plain:
+        lines += ["", "| argument | |", "|---|---|", *(row for action in plain for row in _row(action))]
+    for action in nested:
+        for verb, below in action.choices.items():
+            lines += _section(f"{name} {verb}", below, level + "#")
+    return lines
 
 
 def _text(description: str) -> list[str]:

@@ -6,11 +6,11 @@ import argparse
 import sys
 
 from livelift import __version__
-from livelift.cli import check, cutover, demo, facts, logs, remove, rollback, source, status, target, verify
+from livelift.cli import check, cutover, demo, facts, hive, logs, remove, rollback, source, status, target, verify
 from livelift.cli.common import EXIT_CODES, report_error
 from livelift.errors import LiveliftError
 
-VERBS = (target, source, status, verify, cutover, rollback, remove, logs, facts, check, demo)
+VERBS = (target, source, status, verify, cutover, rollback, remove, logs, facts, check, hive, demo)
 
 
 def build_parser() -> argparse.ArgumentParser:

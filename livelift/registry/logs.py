@@ -102,7 +102,7 @@ def _apply_new(recovery: Recovery, logs: list[tuple[BaseBlock, memoryview]], max
                 recovery.complete = False
                 return
             # New bins are dirty as a whole, so an entry cannot add more than it carries.
-            room = max(len(recovery.bins), recovery.block.size) + sum(len(page) for _, page in entry.pages)
+            room = len(recovery.bins) + sum(len(page) for _, page in entry.pages)
             if entry.size > min(room, max_size):
                 recovery.notes.append(f"log entry {entry.sequence} wants {entry.size} bytes of bins; it is not used")
                 recovery.complete = False
@@ -165,15 +165,16 @@ def _apply_old(recovery: Recovery, head: BaseBlock, log: memoryview, max_size: i
         recovery.notes.append("the log has no vector of dirty pages")
         return
     vector = bytes(log[sector + 4 : sector + 4 + size // BLOCK])
-    numbers = [8 * at + bit for at, byte in enumerate(vector) if byte for bit in range(8) if byte >> bit & 1]
     pages = -(-(sector + 4 + size // BLOCK) // sector) * sector
-    if len(vector) < size // BLOCK or pages + SECTOR * len(numbers) > len(log):
+    carried = SECTOR * int.from_bytes(vector, "little").bit_count()
+    if len(vector) < size // BLOCK or pages + carried > len(log):
         recovery.notes.append("the log is cut off")
         return
-    if size > max(len(recovery.bins), recovery.block.size) + SECTOR * len(numbers):
+    if size > len(recovery.bins) + carried:
         recovery.notes.append(f"the log wants {size} bytes of bins and does not have them")
         return
     _grow(recovery.bins, size)
+    numbers = (8 * at + bit for at, byte in enumerate(vector) if byte for bit in range(8) if byte >> bit & 1)
     for index, number in enumerate(numbers):
         at = pages + SECTOR * index
         recovery.bins[SECTOR * number : SECTOR * (number + 1)] = log[at : at + SECTOR]

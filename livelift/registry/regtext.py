@@ -55,11 +55,11 @@ class KeyChange(NamedTuple):
 # -- export ----------------------------------------------------------------------------------------------------------
 
 
-def export(root: Key, prefix: str) -> Iterator[str]:
-    """The text of a tree, in pieces; lines end with CR LF. HiveError for a name with a line break in it, which the
+def export(root: Key, prefix: str, *, recursive: bool = True) -> Iterator[str]:
+    """The text of a tree, or of its top alone, in pieces; lines end with CR LF. HiveError for a name with a line break in it, which the
     text cannot hold."""
     yield HEADER + "\r\n\r\n"
-    for path, key in root.walk(prefix):
+    for path, key in root.walk(prefix) if recursive else [(prefix, root)]:
         if _BREAK.search(path):
             _unsayable(path)
         yield f"[{path}]\r\n"
