@@ -39,34 +39,30 @@ class MergeList(msgspec.Struct, frozen=True, tag_field="change", tag="merge-list
 
 
 class GraftKey(msgspec.Struct, frozen=True, tag_field="change", tag="graft-key"):
-    """The key with all below it becomes a copy of ``origin`` in the target's hive, descriptors and timestamps included.
-    What the adapted hive had there goes."""
+    """The key with all below it becomes a copy of ``origin`` in the other hive, descriptors and timestamps included.
+    What the adapted hive had there goes. ``side``: whose hive ``origin`` is in, as it was before any edit: "target" or
+    "source"."""
 
     hive: str
     key: str
     origin: str
+    side: str = "target"
+
+
+class CopyValues(msgspec.Struct, frozen=True, tag_field="change", tag="copy-values"):
+    """Every key below ``origin`` of the source's hive that has a value ``name``: the key of the same relative path
+    below ``key`` gets that value under the name ``to``; keys that are missing are made."""
+
+    hive: str
+    key: str
+    origin: str
+    name: str
+    to: str
 
 
 class RemoveKey(msgspec.Struct, frozen=True, tag_field="change", tag="remove-key"):
     hive: str
     key: str
-
-
-class RenameValue(msgspec.Struct, frozen=True, tag_field="change", tag="rename-value"):
-    """Same type and data under another name."""
-
-    hive: str
-    key: str
-    name: str
-    to: str
-
-
-class RenameKey(msgspec.Struct, frozen=True, tag_field="change", tag="rename-key"):
-    """``to``: the new last name; the parent stays."""
-
-    hive: str
-    key: str
-    to: str
 
 
 class CopyFile(msgspec.Struct, frozen=True, tag_field="change", tag="copy-file"):
@@ -125,7 +121,7 @@ class RunCommand(msgspec.Struct, frozen=True, tag_field="change", tag="run-comma
     writes: tuple[str, ...]
 
 
-HiveChange = SetValue | RemoveValue | MergeList | GraftKey | RemoveKey | RenameValue | RenameKey
+HiveChange = SetValue | RemoveValue | MergeList | GraftKey | CopyValues | RemoveKey
 FileChange = CopyFile | CopyTree | WriteFile | DeleteFile | RenameFile | MakeLink | RunCommand
 Change = HiveChange | FileChange
 
@@ -133,9 +129,9 @@ Change = HiveChange | FileChange
 def touches(change: Change) -> str:
     """The one place that a change is about, as an operator reads it."""
     match change:
-        case SetValue() | RemoveValue() | MergeList() | RenameValue():
+        case SetValue() | RemoveValue() | MergeList():
             return f"{change.hive}\\{change.key} : {change.name or '(default)'}"
-        case GraftKey() | RemoveKey() | RenameKey():
+        case GraftKey() | CopyValues() | RemoveKey():
             return f"{change.hive}\\{change.key}"
         case RunCommand():
             return change.arguments[0]

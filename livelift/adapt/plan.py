@@ -95,5 +95,10 @@ class Draft:
     def _find(self, id: str, level: Level, diagnosis: str, remedy: str) -> None:
         self._findings.append(Finding(id, level, diagnosis, remedy))
 
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """What has been decided so far."""
+        return tuple(self._edits.values())
+
     def plan(self, title: str) -> Plan:
         return Plan(title, tuple(self._edits.values()), tuple(self._findings))

@@ -12,12 +12,11 @@ from livelift.adapt.changes import (
     Change,
     CopyFile,
     CopyTree,
+    CopyValues,
     GraftKey,
     MakeLink,
     MergeList,
     RenameFile,
-    RenameKey,
-    RenameValue,
     RunCommand,
     SetValue,
     WriteFile,
@@ -40,8 +39,10 @@ def after(change: Change) -> tuple[str, ...]:
         case MergeList():
             return tuple(change.parts)
         case GraftKey():
-            return (f"the target's {change.origin}",)
-        case RenameValue() | RenameKey() | RenameFile():
+            return (f"the {change.side}'s {change.origin}",)
+        case CopyValues():
+            return (f"the source's values {change.name} below {change.origin}, named {change.to}",)
+        case RenameFile():
             return (f"renamed to {change.to}",)
         case CopyFile():
             return (

@@ -1,0 +1,135 @@
+"""Driver files: what the merged services need and the source's tree lacks comes from the target."""
+
+from __future__ import annotations
+
+from livelift.adapt.changes import CopyFile, CopyTree
+from livelift.adapt.windows.bench import Bench, Rule
+from livelift.adapt.windows.files import FileFact, same_content
+from livelift.adapt.windows.images import WITHOUT_FILE, image_path, is_driver
+from livelift.registry.tree import Key, fold
+from livelift.registry.values import list_of, number_of
+
+STORE = "Windows/System32/DriverStore/FileRepository"
+UMDF = "Windows/System32/drivers/UMDF"
+
+
+def plan(bench: Bench) -> None:
+    _store(bench)
+    kept: list[str] = []
+    for service in bench.control_key("Services"):
+        if is_driver(service):
+            _image(bench, service, kept)
+    _umdf(bench)
+    if kept:
+        bench.draft.note(
+            "in-box-files-kept",
+            f"{len(kept)} in-box drivers differ and stay the source's, whose kernel boots: "
+            f"{', '.join(sorted(kept)[:20])}",
+            "install the same updates on both machines to be sure",
+        )
+
+
+def _store(bench: Bench) -> None:
+    """Directories of the driver store are named by a digest of their content: those that the source lacks are added."""
+    ours, theirs = bench.source.files.subtrees(STORE), bench.target.files.subtrees(STORE)
+    for name in sorted(theirs.keys() - ours.keys()):
+        files = theirs[name]
+        first = files[0].path
+        path = "/".join(first.split("/")[: STORE.count("/") + 2])
+        change = CopyTree(path, path, len(files), sum(file.size for file in files))
+        reason = "a driver package of the target; services and devices point into its directory"
+        bench.edit(f"driver-files/store/{name.lower()}", reason, change)
+    if not bench.target.files.knows(STORE):
+        bench.draft.inhibit(
+            "store-not-listed", f"the target's {STORE} was not listed", "give the target's whole Windows directory"
+        )
+
+
+def _image(bench: Bench, service: Key, kept: list[str]) -> None:
+    name = service.name
+    path = image_path(name, service)
+    if path is None:
+        return
+    ours, theirs = bench.source.files.get(path), bench.target.files.get(path)
+    if theirs is None:
+        if ours is None and bench.source.files.knows(path) and bench.target.files.knows(path):
+            _missing(bench, service, path)
+        return
+    in_store = fold(path).startswith(fold(STORE) + "/")
+    reason = f"the driver {name} of the merged system needs it"
+    if ours is None:
+        directory = path[len(STORE) + 1 :].partition("/")[0]
+        if not in_store or fold(directory) in bench.source.files.subtrees(STORE):
+            bench.edit(f"driver-files/{name.lower()}", reason, CopyFile(path, theirs.path, theirs.size, theirs.digest))
+    elif not same_content(ours, theirs) and not in_store:
+        _differ(bench, service, ours, theirs, kept)
+
+
+def _differ(bench: Bench, service: Key, ours: FileFact, theirs: FileFact, kept: list[str]) -> None:
+    """Both have the file, with another content (or it is not known to be equal)."""
+    name = service.name
+    if bench.target.control(f"Services\\{name}") is None:
+        return
+    third = third_party(service)
+    if third is None and ours.version and theirs.version and ours.version != theirs.version:
+        third = version(theirs.version) > version(ours.version)
+        why = f"the newer of both ({theirs.version}, the source has {ours.version})"
+    else:
+        why = "a vendor's driver, in the version that the target's devices run with"
+    if third is None:
+        bench.draft.warn(
+            "driver-file-differs",
+            f"{ours.path}: both machines have another one, whose is not known to be in-box; the source's stays",
+            "compare their versions; copy the target's if it is a vendor's driver",
+        )
+    elif third:
+        change = CopyFile(ours.path, theirs.path, theirs.size, theirs.digest)
+        bench.edit(f"driver-files/{name.lower()}", why, change, before=[f"{ours.size} bytes {ours.digest}".strip()])
+    else:
+        kept.append(name)
+
+
+def third_party(service: Key) -> bool | None:
+    """Whether a vendor's package installed the driver; None where nothing tells (no Owners: Windows 7, software
+    drivers)."""
+    owners = [name for name in list_of(service.value("Owners")) if not name.startswith("!")]
+    if not owners:
+        return None
+    return any(fold(name).startswith("OEM") for name in owners) and all(fold(name).startswith("OEM") for name in owners)
+
+
+def version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) if part.isdecimal() else 0 for part in text.split("."))
+
+
+def _missing(bench: Bench, service: Key, path: str) -> None:
+    start = number_of(service.value("Start"), 4)
+    override = service.get("StartOverride")
+    off = override is not None and number_of(override.value("0"), 0) >= 3
+    if start != 0 or off or fold(service.name) in WITHOUT_FILE or fold(service.name) in bench.disabled:
+        return
+    bench.draft.inhibit(
+        f"boot-file-missing-{service.name.lower()}",
+        f"{service.name} starts at boot, and neither machine has its file {path}",
+        "repair it on the target, or skip the driver: replace its Start by 4 in the rules file",
+    )
+
+
+def _umdf(bench: Bench) -> None:
+    ours = bench.source.files.directory(UMDF)
+    for name, file in sorted(bench.target.files.directory(UMDF).items()):
+        if name not in ours:
+            change = CopyFile(file.path, file.path, file.size, file.digest)
+            bench.edit(f"driver-files/umdf/{name.lower()}", "a user-mode driver of the target's devices", change)
+
+
+RULE = Rule(
+    id="driver-files",
+    touches=r"System32\drivers\*.sys, drivers\UMDF, DriverStore\FileRepository",
+    does="Missing files and store directories from the target; where both differ: a vendor's from the target, in-box "
+    "from the source, whose kernel boots.",
+    why="A boot driver without its file is bug check 0x7B; from 1903 on services point into the driver store, whose "
+    "names differ by build.",
+    evidence="10 to 11 ImagePaths into the store on 1903 and 2004, 2 on 1709, none before (measured).",
+    plan=plan,
+)
