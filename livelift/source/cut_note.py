@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from livelift.platform.system import os
 
-
 NAMES = ("", "fenced", "asked", "cut", "undone")
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -107,7 +108,7 @@ class Readers:
 
     def _loop(self, number: int) -> None:
         lane: Lane | None = None
-        alone = False
+        alone = sys.platform == "win32"  # where descriptors do not travel between processes
         while not self._stop.is_set():
             try:
                 unit = self._work.get(timeout=0.2)

@@ -20,6 +20,7 @@ from livelift.model.record import Kind, Unlink
 from livelift.model.verdict import Verdict
 from livelift.platform.system import os, writable_shared_mappings
 from livelift.protocol.messages import VerifyAnswer, VerifyAsk
+from livelift.source.edge import attributes_at
 from livelift.verify.cache import DigestCache, Mapped
 from livelift.verify.compare import EXTRA, MISSING, Difference
 from livelift.verify.exchange import Asker, Outcome

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import stat
-import sys
 import threading
 from collections.abc import Callable, Sequence
 
@@ -27,6 +26,7 @@ from livelift.source.follower import Follower
 from livelift.source.gaps import Gaps
 from livelift.source.journal import Journal
 from livelift.source.live import Gone, Live, Moved
+from livelift.source.readers import UNIT, Item, Outcome, Readers
 from livelift.source.walk_queue import Listing, WalkQueue
 
 if sys.platform == "win32":

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
 from livelift.model.entry import Attributes
-from livelift.walk.attributes import attributes_at
-from livelift.walk.content import SMALL, read_small
+
+if sys.platform == "win32":
+    from livelift.walk.windows import attributes_at
+    from livelift.walk.windows_content import SMALL, read_small
+else:
+    from livelift.walk.attributes import attributes_at
+    from livelift.walk.content import SMALL, read_small
 
 FRAME: Final = 1 << 20
 """Bytes of content after which a frame is handed over."""
