@@ -10,7 +10,7 @@ import sys
 if sys.platform == "win32":
     from livelift.capture.windows_choose import Choice, choose
     from livelift.source.windows_volumes import find_volumes
-    from livelift.walk.windows import attributes_at, attributes_of_fd, list_directory, store_for
+    from livelift.walk.windows import attributes_at, attributes_of_fd, list_directory
     from livelift.walk.windows_content import Small, read_small
     from livelift.walk.windows_locked import read_sectors
 else:

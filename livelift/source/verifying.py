@@ -27,7 +27,6 @@ from livelift.verify.exchange import Asker, Outcome
 from livelift.verify.report import Report, make_report, side, sign
 from livelift.verify.rolling import Progress
 from livelift.verify.verifier import TreeVerifier
-from livelift.source.edge import attributes_at
 from livelift.walk.ignore import IgnoreRules
 
 if TYPE_CHECKING:
