@@ -99,7 +99,8 @@ def _diff(old: tuple[str, ...], new: tuple[str, ...]) -> Iterator[str]:
         yield from (f"+  {line}" for line in new)
         return
     body = list(difflib.unified_diff(old, new, n=2, lineterm=""))[2:]
-    yield from (f"{line[0]}  {line[1:]}" for line in body[: 4 * LONGEST])
+    for line in body[: 4 * LONGEST]:
+        yield "   ..." if line.startswith("@@") else f"{line[0]}  {line[1:]}"
     if len(body) > 4 * LONGEST:
         yield f"   ... {len(body) - 4 * LONGEST} more lines"
 

@@ -64,9 +64,10 @@ def _filters(bench: Bench, guid: str, name: str, ours: Key | None, theirs: Key |
     if merged == first:
         return
     label = text_of((theirs or ours or Key("")).value("Class")) or guid
-    reason = "target's filters first, then those of the source whose service and file exist; a name without a driver "
-    "stops every "
-    reason += "device of the class (bug check 0x7B for disks)"
+    reason = (
+        "target's filters first, then those of the source whose service and file exist; a name without a driver stops "
+        "every device of the class (bug check 0x7B for disks)"
+    )
     bench.set_list(
         f"classes/{label.lower()}-{guid[1:9].lower()}/{name.lower()}",
         reason,

@@ -28,11 +28,13 @@ HIGHEST = 1 << 15
 
 class Package(msgspec.Struct, frozen=True):
     """``names``: folded names of the package directories (inf_arch_hash). ``digest``: of INF\\oemN.inf, "" where
-    unknown."""
+    unknown. ``seen``: something names it besides a bit of OemInfMap, which may be left of a package that was
+    removed."""
 
     number: int
     names: frozenset[str] = frozenset()
     digest: str = ""
+    seen: bool = True
 
     def same(self, other: Package) -> bool:
         return bool(self.names & other.names) or (self.digest != "" and self.digest == other.digest)
@@ -63,8 +65,9 @@ def databases(machine: System) -> Iterator[tuple[str, Key]]:
 def packages(machine: System) -> dict[int, Package]:
     """Every number that the machine uses or may use, with what is known of its package."""
     names: dict[int, set[str]] = {}
+    mapped: set[int] = set()
     for _, database in databases(machine):
-        names.update({number: set() for number in mapped_numbers(database) if number not in names})
+        mapped |= mapped_numbers(database)
         for inf in database.get("DriverInfFiles") or ():
             number = number_in(inf.name)
             if number is not None:
@@ -78,7 +81,10 @@ def packages(machine: System) -> dict[int, Package]:
             digests[number] = file.digest
     for number in mentioned(machine.control("Services")):
         names.setdefault(number, set())
-    return {n: Package(n, frozenset(names[n]), digests.get(n, "")) for n in sorted(names)}
+    return {
+        n: Package(n, frozenset(names.get(n, ())), digests.get(n, ""), n in names)
+        for n in sorted(names.keys() | mapped)
+    }
 
 
 def mapped_numbers(database: Key) -> set[int]:
@@ -120,10 +126,12 @@ def value_text(value: Value) -> str:
 
 
 def moves(source: dict[int, Package], target: dict[int, Package]) -> dict[int, Move]:
-    """For every number of the source the one in the merged system. ValueError when no number is free."""
+    """For every package of the source its number in the merged system. ValueError when no number is free."""
     taken = source.keys() | target.keys()
     found: dict[int, Move] = {}
     for number, package in source.items():
+        if not package.seen:
+            continue
         twin = next((theirs for theirs in target.values() if theirs.same(package)), None)
         if twin is not None:
             found[number] = Move(twin.number, True)

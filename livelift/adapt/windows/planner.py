@@ -62,8 +62,8 @@ def make_plan(source: System, target: System, choices: Choices | None = None) ->
     cannot be decided there are no edits, only the findings that say why."""
     draft = Draft()
     decided = generation.decide(source, target, draft)
-    title = f"Windows, build {source.version.build or 'unknown'}, onto a machine with build "
-    f"{target.version.build or 'unknown'}"
+    ours, theirs = (machine.version.build or "unknown" for machine in (source, target))
+    title = f"Windows, build {ours}, onto a machine that runs build {theirs}"
     if decided is None:
         return draft.plan(title)
     bench = Bench(source, target, decided, choices or Choices(), draft)
