@@ -6,9 +6,10 @@ import argparse
 import gc
 import json
 import logging
+import ntpath
 import os
+import posixpath
 import re
-import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -51,10 +52,10 @@ def parse_maps(lines: list[str], exclude: list[str], include: list[str]) -> tupl
     for line in lines:
         source, separator, target = line.replace("==", "\0").partition("=")
         source, target = source.replace("\0", "="), target.replace("\0", "=")
-        if not separator or not source.startswith("/") or not target.startswith("/"):
+        if not separator or not _is_source(source) or not target.startswith("/"):
             raise UsageError(
                 f"--map {line}: not of the form /SOURCE=/TARGET",
-                remedy="give two absolute paths, e.g. --map /srv=/srv (write == for = in a path)",
+                remedy="give two absolute paths, e.g. --map /srv=/srv or --map D:\\data=/srv/data (write == for = in a path)",
             )
         maps.append(
             Map(
@@ -127,6 +128,10 @@ def set_up_logging(verbose: bool) -> None:
 
 def raise_limits() -> None:
     """Directories are held open by the hundred; the soft limit is 1024 by default (getrlimit(2))."""
+    if sys.platform == "win32":  # handles are not limited, and 8192 descriptors are there from the start
+        return
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
     if soft < wanted:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Iterator
 from io import BufferedRWPair
 from typing import Any
 
-from livelift.control.server import address
+from livelift.control.door import knock
 from livelift.errors import LiveliftError, UnreachableError
 
 
@@ -32,17 +31,14 @@ def call(directory: bytes, verb: str, patience: float | None = None, **arguments
     there."""
     remedy = "is it running? start it with: livelift source|target --state DIR"
     try:
-        fd, path = address(directory)
+        connection = knock(directory, patience)
     except FileNotFoundError as error:
-        raise UnreachableError(f"an agent: {os.fsdecode(directory)} does not exist", remedy=remedy) from error
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(patience)
-        try:
-            connection.connect(path)
-        except OSError as error:
+        if os.path.isdir(directory):
             raise UnreachableError(f"the agent in {os.fsdecode(directory)}: {error.strerror}", remedy=remedy) from error
-        finally:
-            os.close(fd)
+        raise UnreachableError(f"an agent: {os.fsdecode(directory)} does not exist", remedy=remedy) from error
+    except OSError as error:
+        raise UnreachableError(f"the agent in {os.fsdecode(directory)}: {error.strerror}", remedy=remedy) from error
+    with connection:
         with connection.makefile("rwb") as stream:
             for line in _lines(stream, json.dumps({"verb": verb, **arguments}).encode()):
                 reply: dict[str, Any] = json.loads(line)

@@ -1,35 +1,26 @@
 """The agent's side of the control socket.
 
 One request line ``{"verb": ..., ...}``, any number of progress lines, one last line with ``"done": true`` and either
-the result or ``"error"``. Only root and the agent's own user may speak (SO_PEERCRED, unix(7)).
+the result or ``"error"``. `door` says who may speak.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import socket
-import struct
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from livelift.control.door import Door
 from livelift.errors import LiveliftError
 
 log = logging.getLogger(__name__)
 
-SOCKET = b"control.sock"
 Reply = dict[str, Any]
 Handler = Callable[[dict[str, Any]], Iterator[Reply]]
 MAX_REQUEST = 1 << 20
-
-
-def address(directory: bytes) -> tuple[int, bytes]:
-    """(descriptor to close, socket path through it): sun_path holds 107 bytes only, a state directory's path may be
-    longer."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    return fd, b"/proc/self/fd/%d/%s" % (fd, SOCKET)
 
 
 class _HangUp(Exception):
@@ -41,50 +32,26 @@ class ControlServer:
 
     def __init__(self, directory: bytes, handlers: dict[str, Handler]) -> None:
         self._handlers = handlers
-        self._directory = directory
-        try:
-            os.unlink(os.path.join(directory, SOCKET))
-        except FileNotFoundError:
-            pass
-        fd, path = address(directory)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._listener.bind(path)
-            os.chmod(os.path.join(directory, SOCKET), 0o600)
-            self._listener.listen(16)
-        except BaseException:
-            self._listener.close()
-            raise
-        finally:
-            os.close(fd)
+        self._door = Door(directory)
         self._thread = threading.Thread(target=self._accept, name="control", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        try:
-            self._listener.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # never connected: Linux says ENOTCONN but wakes accept(2) all the same
-        self._listener.close()
+        self._door.close()
         self._thread.join(2)
-        try:
-            os.unlink(os.path.join(self._directory, SOCKET))
-        except FileNotFoundError:
-            pass
+        self._door.forget()
 
     def _accept(self) -> None:
         while True:
             try:
-                connection, _ = self._listener.accept()
+                connection, _ = self._door.listener.accept()
             except OSError:
                 return
             threading.Thread(target=self._serve, args=(connection,), name="control-call", daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         with connection:
-            raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-            _, uid, _ = struct.unpack("3i", raw)
-            if uid not in (0, os.geteuid()):
+            if not self._door.admits(connection):
                 return
             try:
                 with connection.makefile("rwb") as stream:
