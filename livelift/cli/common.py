@@ -52,10 +52,10 @@ def parse_maps(lines: list[str], exclude: list[str], include: list[str]) -> tupl
     for line in lines:
         source, separator, target = line.replace("==", "\0").partition("=")
         source, target = source.replace("\0", "="), target.replace("\0", "=")
-        if not separator or not _is_source(source) or not target.startswith("/"):
+        if not separator or not (source.startswith("/") or _is_windows(source)) or not target.startswith("/"):
             raise UsageError(
                 f"--map {line}: not of the form /SOURCE=/TARGET",
-                remedy="give two absolute paths, e.g. --map /srv=/srv or --map D:\\data=/srv/data (write == for = in a path)",
+                remedy="give two absolute paths, e.g. --map /srv=/srv (write == for = in a path)",
             )
         maps.append(
             Map(
@@ -70,7 +70,14 @@ def parse_maps(lines: list[str], exclude: list[str], include: list[str]) -> tupl
 
 def _normal(path: str) -> str:
     """normpath(3p) keeps two leading slashes, which POSIX lets mean something else; on Linux they are one."""
-    return "/" + os.path.normpath(path).lstrip("/")
+    if _is_windows(path):
+        return path[0].upper() + ntpath.normpath(path)[1:]
+    return "/" + posixpath.normpath(path).lstrip("/")
+
+
+def _is_windows(path: str) -> bool:
+    """Whether it is an absolute path with a drive letter: a source may have one, wherever this runs."""
+    return re.match(r"[A-Za-z]:[\\/]", path) is not None
 
 
 _HOST_PORT = re.compile(r"(?:\[([^]]+)]|([^:\[\]]*))(?::(\d{1,5}))?")

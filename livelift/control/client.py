@@ -38,15 +38,14 @@ def call(directory: bytes, verb: str, patience: float | None = None, **arguments
         raise UnreachableError(f"an agent: {os.fsdecode(directory)} does not exist", remedy=remedy) from error
     except OSError as error:
         raise UnreachableError(f"the agent in {os.fsdecode(directory)}: {error.strerror}", remedy=remedy) from error
-    with connection:
-        with connection.makefile("rwb") as stream:
-            for line in _lines(stream, json.dumps({"verb": verb, **arguments}).encode()):
-                reply: dict[str, Any] = json.loads(line)
-                if reply.get("error"):
-                    raise RemoteFailure(reply.get("text", ""), reply["error"], int(reply.get("exit", 1)), reply)
-                yield reply
-                if reply.get("done"):
-                    return
+    with connection, connection.makefile("rwb") as stream:
+        for line in _lines(stream, json.dumps({"verb": verb, **arguments}).encode()):
+            reply: dict[str, Any] = json.loads(line)
+            if reply.get("error"):
+                raise RemoteFailure(reply.get("text", ""), reply["error"], int(reply.get("exit", 1)), reply)
+            yield reply
+            if reply.get("done"):
+                return
     raise UnreachableError(f"the agent in {os.fsdecode(directory)}: it went away in the middle of the answer")
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from livelift.control.client import RemoteFailure, ask, call
-from livelift.control.server import SOCKET, ControlServer, Handler, address
+from livelift.control.door import SOCKET
+from livelift.control.door import unix_address as address
+from livelift.control.server import ControlServer, Handler
 from livelift.errors import MismatchError, StateError, UnreachableError
 
 
