@@ -56,8 +56,8 @@ class KeyChange(NamedTuple):
 
 
 def export(root: Key, prefix: str, *, recursive: bool = True) -> Iterator[str]:
-    """The text of a tree, or of its top alone, in pieces; lines end with CR LF. HiveError for a name with a line break in it, which the
-    text cannot hold."""
+    """The text of a tree, or of its top alone, in pieces; lines end with CR LF. HiveError for a name with a line break
+    in it, which the text cannot hold."""
     yield HEADER + "\r\n\r\n"
     for path, key in root.walk(prefix) if recursive else [(prefix, root)]:
         if _BREAK.search(path):

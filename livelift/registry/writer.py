@@ -138,5 +138,7 @@ def _uses(root: Key) -> Counter[bytes]:
         if depth > DEPTH:
             raise HiveError(f"keys nest deeper than {DEPTH} levels", remedy="remove the deepest ones")
         uses[security] += 1
-        waiting.extend((child, child.security or security, depth + 1) for child in key)
+        for name in sorted(key._subkeys):  # so that the file does not tell in which order the tree was built
+            child = key._subkeys[name]
+            waiting.append((child, child.security or security, depth + 1))
     return uses
