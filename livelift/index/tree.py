@@ -100,6 +100,13 @@ class TreeIndex:
         ).fetchone()
         return Known(row[0], row[1], row[2], Stamp(*row[3:])) if row else None
 
+    def entry(self, oid: int) -> tuple[int, Known] | None:
+        """(parent, what the log says) of the object's first place."""
+        row = self._db.execute(
+            "SELECT parent, name, oid, mode, size, mtime, ctime FROM entry WHERE oid=? LIMIT 1", (oid,)
+        ).fetchone()
+        return (row[0], Known(row[1], row[2], row[3], Stamp(*row[4:]))) if row else None
+
     def is_dir(self, oid: int) -> bool:
         row = self._db.execute("SELECT mode FROM entry WHERE oid=? LIMIT 1", (oid,)).fetchone()
         return bool(row) and stat.S_ISDIR(row[0])

@@ -34,23 +34,28 @@ _DEPTH = 100_000  # directories on one path; more can only be a cycle, which no 
 class Directory:
     """An open directory. ``plain``: a new object in it inherits nothing (no set-gid, default ACL, flags)."""
 
-    __slots__ = ("dev", "fd", "oid", "plain", "used")
+    __slots__ = ("_plain", "dev", "fd", "oid", "used")
 
     def __init__(self, oid: int, fd: int) -> None:
         self.oid = oid
         self.fd = fd
         self.dev = os.fstat(fd).st_dev
         self.used = 0  # number of the group of records that used it last
-        self.plain = False
-        self.look()
+        self._plain: bool | None = None
+
+    @property
+    def plain(self) -> bool:
+        if self._plain is None:
+            self._plain = not (
+                os.fstat(self.fd).st_mode & 0o2000
+                or inode_flags.get_flags(self.fd) & inode_flags.SETTABLE
+                or _has_default_acl(self.fd)
+            )
+        return self._plain
 
     def look(self) -> None:
-        """Find out anew what its children inherit."""
-        self.plain = not (
-            os.fstat(self.fd).st_mode & 0o2000
-            or inode_flags.get_flags(self.fd) & inode_flags.SETTABLE
-            or _has_default_acl(self.fd)
-        )
+        """What its children inherit may have changed: found out anew when the next one is made."""
+        self._plain = None
 
 
 def _has_default_acl(fd: int) -> bool:

@@ -11,12 +11,12 @@ import os
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 from livelift.errors import UsageError
 from livelift.model.job import Map
 from livelift.model.problem import Problem
-from livelift.model.record import Kind, Record
+from livelift.model.record import Kind, Make, Record
 from livelift.replay import steps
 from livelift.replay.apply import CONTENT, ONCE, PARALLEL, judge
 from livelift.replay.directories import OPEN_DIRECTORY, OURS, Directories, Directory, check_name
@@ -128,6 +128,7 @@ class Replayer:
 
     def _apply(self, records: Sequence[Record], conflicts: list[Conflict]) -> None:
         group: list[Item] = []
+        late: list[Record] = []
         parent, directory = -1, None
         at = self.applied_lsn
         for record in records:
@@ -137,9 +138,19 @@ class Replayer:
             kind = record.kind
             alone = kind not in PARALLEL or (kind in _DIRECTORY_KINDS and steps.is_step(record, self._directories))
             if alone or lsn <= self._floor:
-                if kind < Kind.VOLUME:
-                    steps.check(record)
-                    self._drain(group, conflicts)
+                if kind >= Kind.VOLUME:
+                    continue
+                steps.check(record)
+                if lsn > self._floor and self._fits(record):
+                    if kind is Kind.MKDIR:
+                        self._alone(record, conflicts)
+                    else:
+                        late.append(record)
+                    if self._directories.full:
+                        self._drain(group, late, conflicts)
+                        parent = -1
+                else:
+                    self._drain(group, late, conflicts)
                     self._alone(record, conflicts)
                     parent = -1
                     self.applied_lsn = lsn
@@ -158,22 +169,42 @@ class Replayer:
                 continue
             group.append((record, directory))
             if len(group) >= GROUP or self._directories.full:
-                self._drain(group, conflicts)
+                self._drain(group, late, conflicts)
                 parent = -1
-        self._drain(group, conflicts)
+        self._drain(group, late, conflicts)
         self._settle()
         if records and records[-1].lsn > self.applied_lsn:
             self.applied_lsn = records[-1].lsn
 
-    def _drain(self, group: list[Item], conflicts: list[Conflict]) -> None:
-        """Apply what has been collected. If it fails, ``applied_lsn`` is still before it and all of it comes again."""
+    def _fits(self, record: Record) -> bool:
+        """Whether a record on a directory need not divide the group: trees of small directories would have none.
+
+        A directory is made at once: the group has nothing of that name, for removing it would have divided it; made
+        twice does no harm. Its attributes wait for the group's end: what is made in it after them changes its times, so
+        the log has them once more behind that.
+        """
+        if record.kind is Kind.MKDIR:
+            body = cast(Make, record.body)
+            return body.parent != 0 and self._directories.opened(body.oid) is None
+        return record.kind is Kind.ATTRIBUTES
+
+    def _drain(self, group: list[Item], late: list[Record], conflicts: list[Conflict]) -> None:
+        """Apply what has been collected, ``late`` behind ``group``. If it fails, ``applied_lsn`` is still before it and
+        all of it comes again."""
         if group:
             self._settle()
             for conflict in self._workers.run(group):
                 self._report(conflict, conflicts)
             self._records += len(group)
-            self.applied_lsn = group[-1][0].lsn
-            group.clear()
+        for record in late:
+            if self._directories.full:
+                self._directories.next_group()
+            self._alone(record, conflicts)
+        if group or late:
+            last = max(group[-1][0].lsn if group else 0, late[-1].lsn if late else 0)
+            self.applied_lsn = max(self.applied_lsn, last)
+        group.clear()
+        late.clear()
         self._directories.next_group()
 
     def _alone(self, record: Record, conflicts: list[Conflict]) -> None:

@@ -16,6 +16,7 @@ class Exclusions:
         self, maps: Sequence[Map], left_out: dict[tuple[int, bytes], str], index: TreeIndex, roots: set[int]
     ) -> None:
         self._left_out = left_out
+        self._parents = {parent for parent, _ in left_out}
         self._index = index
         self._plain = not any(m.exclude for m in maps)
         self._scope = Scope(maps)
@@ -32,6 +33,10 @@ class Exclusions:
             return True
         relative = b"/".join([*path[1:], name])
         return self._scope.allows(int(path[0]), relative, is_dir=is_dir)
+
+    def takes_all(self, parent: int) -> bool:
+        """Nothing in this directory is left out."""
+        return self._plain and parent not in self._parents
 
     def mount_point(self, parent: int, name: bytes) -> bool:
         """The name is a mount that does not take part: the replica gets an empty directory in its place."""

@@ -102,6 +102,8 @@ class Live:
                 start = self._open.get(at)
                 if start is not None:
                     start.users += 1
+                    if at == oid:  # somebody else has just opened it
+                        return start
                     break
             with self._merge:
                 place = self._index.place(at)
@@ -111,13 +113,15 @@ class Live:
             at = place[0]
         fd = -1
         try:
-            fd = open_noatime(self._roots[at], _DIRECTORY & ~os.O_NOFOLLOW) if start is None else os.dup(start.fd)
+            if start is None:
+                fd = open_noatime(self._roots[at], _DIRECTORY & ~os.O_NOFOLLOW)
             for name in reversed(chain):
                 try:
-                    below = open_noatime(name, _DIRECTORY, fd)
+                    below = open_noatime(name, _DIRECTORY, start.fd if fd < 0 and start is not None else fd)
                 except (FileNotFoundError, NotADirectoryError) as error:
                     raise Moved(oid) from error
-                os.close(fd)
+                if fd >= 0:
+                    os.close(fd)
                 fd = below
             st = os.fstat(fd)
             if self.object_of(st) != oid:

@@ -43,16 +43,19 @@ class WalkQueue:
                 self._deep[each] = deep or self._deep.get(each, False)
             self.lock.notify_all()
 
-    def take(self, timeout: float) -> tuple[int, bool] | None:
-        """The next one, counted as under way; None after ``timeout`` seconds."""
+    def take(self, most: int, timeout: float) -> list[tuple[int, bool]]:
+        """The next ones, counted as under way; none after ``timeout`` seconds. Half of what waits at most: the other
+        walker wants some too."""
         with self.lock:
             if not self._stack:
                 self.lock.wait(timeout)
-            if not self._stack:
-                return None
-            self._active += 1
-            oid = self._stack.pop()
-            return oid, self._deep.pop(oid)
+            count = min(most, (len(self._stack) + 1) // 2)
+            self._active += count
+            taken = []
+            for _ in range(count):
+                oid = self._stack.pop()
+                taken.append((oid, self._deep.pop(oid)))
+            return taken
 
     def idle(self) -> bool:
         with self.lock:

@@ -11,6 +11,7 @@ import logging
 import stat
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from livelift.merge.brackets import Brackets
 from livelift.merge.names import Seen, make_kind
@@ -28,13 +29,13 @@ from livelift.source.journal import Journal
 from livelift.source.live import Gone, Live, Moved
 from livelift.source.readers import UNIT, Item, Outcome, Readers
 from livelift.source.walk_queue import Listing, WalkQueue
-
-if sys.platform == "win32":
-    from livelift.source.windows_readers import UNIT, Item, Outcome, Readers
-else:
-    from livelift.source.readers import UNIT, Item, Outcome, Readers
+from livelift.walk.listing import AT_ONCE, Listed
 
 log = logging.getLogger(__name__)
+
+TOGETHER = 16
+"""Directories that are listed before what is new in them goes into the log: most hold a few names only, and a lock, an
+append and a question to the index cost more than those."""
 
 WALKERS = 2
 """Threads that list directories: on a cold disk one alone keeps the readers waiting."""
@@ -97,26 +98,48 @@ class Walker:
         """``unit``: files that were found and not yet handed to the readers; each thread has its own."""
         unit = self._own.unit = []
         while not stop.is_set():
-            taken = self.queue.take(0.0 if unit else 0.1)
-            if taken is not None:
+            taken = self.queue.take(TOGETHER, 0.0 if unit else 0.1)
+            if taken:
                 try:
-                    self._reconcile(*taken)
+                    self._reconcile(taken)
                 finally:
-                    self.queue.count(-1)
+                    self.queue.count(-len(taken))
             elif unit:
                 self.readers.put(unit.copy())
                 unit.clear()
 
-    # -- one directory -----------------------------------------------------------------------------------------------
+    # -- some directories --------------------------------------------------------------------------------------------
 
-    def _reconcile(self, oid: int, deep: bool) -> None:
+    def _reconcile(self, taken: list[tuple[int, bool]]) -> None:
+        """Several at once: what is new in small ones goes into the log together."""
+        begun: list[tuple[int, bool, int, bool]] = []
         with self._journal.lock:
-            if not self._journal.index.is_dir(oid):
-                return
-            if not self._brackets.open(oid):
-                self.queue.later(0.1, lambda: self.add(oid, deep))  # somebody else reads it
-                return
-        gap = self._gaps.number(oid)
+            index = self._journal.index
+            for oid, deep in taken:
+                if not index.is_dir(oid):
+                    continue
+                if self._brackets.open(oid):
+                    begun.append((oid, deep, self._gaps.number(oid), index.has_children(oid)))
+                else:
+                    self.queue.later(0.1, partial(self.add, oid, deep))  # somebody else reads it
+        jobs: dict[Listing, int] = {}
+        fresh: list[tuple[Listing, Sequence[Listed]]] = []
+        try:
+            for oid, deep, gap, known in begun:
+                job = self._begin(oid, deep, gap)
+                if job is None:
+                    continue
+                jobs[job] = 1
+                try:
+                    self._list(job, deep, known, fresh)
+                except OSError as error:
+                    self._trouble(oid, b"", error)
+            self._fresh(fresh)
+        finally:
+            self._leave(jobs)
+
+    def _begin(self, oid: int, deep: bool, gap: int) -> Listing | None:
+        """Open it; None (and no bracket any more) if that cannot be done now."""
         try:
             handle = self._live.acquire(oid)
         except (Moved, Gone, OSError) as error:
@@ -126,32 +149,34 @@ class Walker:
                 self.queue.later(0.1, lambda: self.add(oid, deep))  # its own rename is on its way
             elif isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
                 self._trouble(oid, b"", error)
-            return
-        job = Listing(oid, handle, gap)
+            return None
         self.queue.count(1)
-        try:
-            self.directories += 1
-            self._list(job, deep)
-        except OSError as error:
-            self._trouble(oid, b"", error)
-        finally:
-            self._leave({job: 1})
+        self.directories += 1
+        return Listing(oid, handle, gap)
 
-    def _list(self, job: Listing, deep: bool) -> None:
+    def _list(self, job: Listing, deep: bool, known: bool, fresh: list[tuple[Listing, Sequence[Listed]]]) -> None:
+        """``known``: the log has names in it, so each is compared. What need not be goes to ``fresh``."""
         fd = job.handle.fd
         self.capture.watch_directory(job.oid, b"/proc/self/fd/%d" % fd)  # a path may be longer than PATH_MAX
-        with self._journal.lock:
-            rescan = self._journal.index.has_children(job.oid)
         for chunk in list_directory(fd):
-            names = []
-            for entry in chunk:
-                if self._scope.included(job.oid, entry.name, entry.kind == stat.S_IFDIR):
-                    names.append(entry)
-                elif self._scope.mount_point(job.oid, entry.name):
-                    self._mount_point(job, entry.name, entry.inode)
-            self._chunk(job, names, rescan, deep)
-        if rescan:
+            names = self._scoped(job, chunk)
+            if known or len(chunk) >= AT_ONCE:
+                self._chunk(job, names, known, deep)
+            elif names:
+                fresh.append((job, names))
+        if known:
             self._missing(job)
+
+    def _scoped(self, job: Listing, chunk: Sequence[Listed]) -> Sequence[Listed]:
+        if self._scope.takes_all(job.oid):
+            return chunk
+        names = []
+        for entry in chunk:
+            if self._scope.included(job.oid, entry.name, entry.kind == stat.S_IFDIR):
+                names.append(entry)
+            elif self._scope.mount_point(job.oid, entry.name):
+                self._mount_point(job, entry.name, entry.inode)
+        return names
 
     def _mount_point(self, job: Listing, name: bytes, inode: int) -> None:
         """A mount that does not take part (proc, tmpfs): the replica gets the empty directory that is below it."""
@@ -160,62 +185,95 @@ class Walker:
                 attributes = Attributes(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 0, 0)
                 self._journal.put(Kind.MKDIR, Make(object_id(volume_of(job.oid), inode), job.oid, name, attributes))
 
-    def _chunk(self, job: Listing, names: Sequence[tuple[bytes, int, int]], rescan: bool, deep: bool) -> None:
-        if rescan:
-            names = [n for n in names if not self._unchanged(job, n[0], deep)]
-        volume = volume_of(job.oid) << VOLUME_SHIFT
-        files = [(name, volume | inode) for name, inode, kind in names if kind == stat.S_IFREG]
-        others = [name for name, _, kind in names if kind != stat.S_IFREG]
-        fresh: list[Item] = []
-        with self._journal.lock:
-            known = self._journal.index.which([oid for _, oid in files])
-            opened = self._brackets.open
-            for name, oid in files:
-                taken = oid in known or (rescan and self._journal.index.lookup(job.oid, name))
-                if not taken and opened(oid):
-                    fresh.append(Item(job, name, oid))
-                    self._reading.add(oid)
-                else:  # a further link, a file that moved here, or a name that had another file
-                    others.append(name)
-        if fresh:
-            with self.queue.lock:
-                job.left += len(fresh)
-            self.queue.count(len(fresh))
-            unit: list[Item] = self._own.unit
-            unit.extend(fresh)
-            while len(unit) >= UNIT:
-                self.readers.put(unit[:UNIT])
-                del unit[:UNIT]
-        self._others(job, others, rescan)
+    def _fresh(self, listed: list[tuple[Listing, Sequence[Listed]]]) -> None:
+        """Directories of which the log has no name yet."""
+        files: list[Item] = []
+        found: list[tuple[Listing, bytes, Seen]] = []
+        for job, names in listed:
+            volume = volume_of(job.oid) << VOLUME_SHIFT
+            for name, inode, kind in names:
+                if kind == stat.S_IFREG:
+                    files.append(Item(job, name, volume | inode))
+                else:
+                    self._see(job, name, found)
+        if files or found:
+            self._take(files, found, False)
 
-    def _others(self, job: Listing, names: list[bytes], rescan: bool) -> None:
-        """What is not a new regular file. New directories, symlinks and the like go into the log together."""
-        found: list[tuple[bytes, Seen]] = []
-        for name in names:
-            try:
-                seen = self._look(job.handle.fd, name)
-            except OSError as error:
-                self._vanished(job.oid, name, error)
-                continue
-            if seen is not None:
-                found.append((name, seen))
-        if not found:
+    def _chunk(self, job: Listing, names: Sequence[Listed], rescan: bool, deep: bool) -> None:
+        if rescan:
+            names = [n for n in names if not self._unchanged(job, n.name, deep)]
+        volume = volume_of(job.oid) << VOLUME_SHIFT
+        found: list[tuple[Listing, bytes, Seen]] = []
+        for name, _, kind in names:
+            if kind != stat.S_IFREG:
+                self._see(job, name, found)
+        self._take([Item(job, n.name, volume | n.inode) for n in names if n.kind == stat.S_IFREG], found, rescan)
+
+    def _see(self, job: Listing, name: bytes, found: list[tuple[Listing, bytes, Seen]]) -> None:
+        try:
+            seen = self._look(job.handle.fd, name)
+        except OSError as error:
+            self._vanished(job.oid, name, error)
             return
+        if seen is not None:
+            found.append((job, name, seen))
+
+    def _take(self, files: list[Item], found: list[tuple[Listing, bytes, Seen]], rescan: bool) -> None:
+        """New files go to the readers. New directories, symlinks and the like go into the log together; what is known
+        under another name, or was known under this one, is settled."""
+        fresh: list[Item] = []
+        rest: list[Item] = []
+        made: list[int] = []
         with self._journal.lock:
             index = self._journal.index
-            known = index.which([seen.oid for _, seen in found])
-            records: list[Record] = []
-            for name, seen in found:
-                a = seen.attributes
-                if rescan or seen.oid in known or (a.nlink > 1 and not a.is_dir) or a.is_file:
-                    self._settle(job, name)
-                else:
-                    records.append(Record(make_kind(a.mode), Make(seen.oid, job.oid, name, a)))
-            if records:
-                self._journal.emit(records)
-                for record in records:
-                    if record.kind is Kind.MKDIR:
-                        self.add(record.body.oid, True)  # type: ignore[union-attr]
+            known = index.which([item.oid for item in files])
+            opened = self._brackets.open
+            for item in files:
+                taken = item.oid in known or (rescan and index.lookup(item.job.oid, item.name))
+                if not taken and opened(item.oid):
+                    fresh.append(item)
+                else:  # a further link, a file that moved here, or a name that had another file
+                    rest.append(item)
+            self._reading.update(item.oid for item in fresh)
+            if found:
+                made = self._others(found, rescan)
+        for oid in made:
+            self.add(oid, True)
+        if rest:
+            more: list[tuple[Listing, bytes, Seen]] = []
+            for item in rest:
+                assert isinstance(item.job, Listing)
+                self._see(item.job, item.name, more)
+            with self._journal.lock:
+                self._others(more, rescan)
+        if fresh:
+            self._hand_over(fresh)
+
+    def _hand_over(self, fresh: list[Item]) -> None:
+        with self.queue.lock:
+            for item in fresh:
+                assert isinstance(item.job, Listing)
+                item.job.left += 1
+        self.queue.count(len(fresh))
+        unit: list[Item] = self._own.unit
+        unit.extend(fresh)
+        while len(unit) >= UNIT:
+            self.readers.put(unit[:UNIT])
+            del unit[:UNIT]
+
+    def _others(self, found: list[tuple[Listing, bytes, Seen]], rescan: bool) -> list[int]:
+        """The merge lock is held. Returns the directories that are new to the log."""
+        known = self._journal.index.which([seen.oid for _, _, seen in found])
+        records: list[Record] = []
+        for job, name, seen in found:
+            a = seen.attributes
+            if rescan or seen.oid in known or (a.nlink > 1 and not a.is_dir) or a.is_file:
+                self._settle(job, name)
+            else:
+                records.append(Record(make_kind(a.mode), Make(seen.oid, job.oid, name, a)))
+        if records:
+            self._journal.emit(records)
+        return [r.body.oid for r in records if r.kind is Kind.MKDIR]  # type: ignore[union-attr]
 
     def _look(self, fd: int, name: bytes) -> Seen | None:
         """None: on a mount that does not take part."""
@@ -371,10 +429,10 @@ class Walker:
             with self._journal.lock:
                 changed = []
                 for oid, attributes in records:
-                    place = self._journal.index.place(oid)
-                    known = self._journal.index.of(oid)
-                    if place is not None and known is not None and stamp_of(attributes) != known.stamp:
-                        changed.append(Record(Kind.ATTRIBUTES, SetAttributes(oid, *place, attributes)))
+                    found = self._journal.index.entry(oid)
+                    if found is not None and stamp_of(attributes) != found[1].stamp:
+                        parent, known = found
+                        changed.append(Record(Kind.ATTRIBUTES, SetAttributes(oid, parent, known.name, attributes)))
                 if changed:
                     self._journal.emit(changed)
                 for job in jobs:

@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -81,6 +82,9 @@ class Lane:
             raise LaneLostError(f"a reader process ended: {error}") from error
 
     def close(self) -> None:
+        """From any thread: one that waits for a frame gets LaneLostError (close(2) alone would not wake it)."""
+        with suppress(OSError):
+            self._end.shutdown(socket.SHUT_RDWR)
         self._end.close()
 
 

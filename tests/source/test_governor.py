@@ -14,6 +14,7 @@ from livelift.source.governor import CGROUP_LIMIT, LOWEST, Governor
 
 class Reader:
     duty = 1.0
+    cpu = 0.0
 
 
 def governor(**settings) -> Governor:
@@ -89,3 +90,13 @@ def test_the_readers_are_told(monkeypatch):
     assert reader.duty == 0.3
     assert len(steps) == 1
     assert steps[0] >= 0
+
+
+def test_the_reader_processes_count():
+    """Their CPU is not in this process's own."""
+    reader = Reader()
+    limited = governor(cpu_limit=50.0)
+    limited._readers = [reader]
+    before = limited._used()
+    reader.cpu = 100.0
+    assert 100.0 <= limited._used() - before < 110.0
