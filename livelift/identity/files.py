@@ -48,6 +48,7 @@ def _replace(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        make_private(Path(temporary))
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

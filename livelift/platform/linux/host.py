@@ -52,9 +52,9 @@ def next_data(fd: int, offset: int, size: int) -> int:
         raise
 
 
-def make_private(directory: Path) -> None:
-    """For its owner only."""
-    directory.chmod(0o700)
+def make_private(path: Path) -> None:
+    """A directory or file for its owner only."""
+    path.chmod(0o700 if path.is_dir() else 0o600)
 
 
 def is_private(fd: int) -> bool:

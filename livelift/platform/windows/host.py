@@ -106,12 +106,12 @@ def open_beneath(fd: int, path: bytes, flags: int) -> int:
         raise
 
 
-def make_private(directory: Path) -> None:
-    """A protected DACL: SYSTEM, administrators and the owner, inherited by what is made inside."""
+def make_private(path: Path) -> None:
+    """A protected DACL: SYSTEM, administrators and the owner; of a directory, inherited by what is made inside."""
     descriptor = ctypes.c_void_p()
     _from_sddl(PRIVATE, 1, ctypes.byref(descriptor), None)
     try:
-        _set_security(posix.extended(os.fspath(directory)), files.DACL | 0x80000000, descriptor)
+        _set_security(posix.extended(os.fspath(path)), files.DACL | 0x80000000, descriptor)
     finally:
         _free(descriptor)
 
