@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -115,7 +116,10 @@ def tune(connection: socket.socket, dead_after: float, control: bool) -> None:
     connection.settimeout(None)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_KEEPIDLE"):
+    if sys.platform == "win32":  # TCP_KEEPIDLE and its like came with Windows 10 1709; this is older than all of them
+        milliseconds = int(dead_after * 1000)
+        connection.ioctl(socket.SIO_KEEPALIVE_VALS, (1, milliseconds // 2, milliseconds // 6))
+    elif hasattr(socket, "TCP_KEEPIDLE"):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, max(1, int(dead_after / 2)))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, int(dead_after / 6)))
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
