@@ -21,6 +21,7 @@ VERBS = {
     "log": "logs",
     "facts": "facts",
     "check": "check",
+    "plan": "plan",
     "hive": "hive",
     "demo": "demo",
 }

@@ -124,6 +124,31 @@ class Host:
             os.close(fd)
         return found if self._root == "/" else "/" + found[len(self._root) :].strip("/")
 
+    def lstat(self, path: str) -> os.stat_result | None:
+        """Of the name itself, symlinks in its directory followed; None if there is nothing."""
+        try:
+            fd = self.open(path, os.O_PATH | os.O_NOFOLLOW)
+        except OSError as error:
+            self._note(path, error)
+            return None
+        try:
+            return os.fstat(fd)
+        finally:
+            os.close(fd)
+
+    def link(self, path: str) -> str:
+        """Text of a symlink; empty if it is none."""
+        try:
+            fd = self.open(path, os.O_PATH | os.O_NOFOLLOW)
+        except OSError:
+            return ""
+        try:
+            return text_of(os.readlink(b"", dir_fd=fd))
+        except OSError:
+            return ""
+        finally:
+            os.close(fd)
+
     def glob(self, pattern: str) -> Iterator[str]:
         """Paths that match, sorted; ``*`` stays inside of one name, a name with a leading dot needs one."""
         parts = pattern.strip("/").split("/")
@@ -132,10 +157,11 @@ class Host:
             if not glob.has_magic(part):
                 found = [f"{path}/{part}" for path in found]
                 continue
-            found = [f"{path}/{name}" for path in found for name in self._matching(path or "/", part)]
+            found = [f"{path}/{name}" for path in found for name in self.matching(path or "/", part)]
         return (path for path in found if self.exists(path))
 
-    def _matching(self, directory: str, part: str) -> list[str]:
+    def matching(self, directory: str, part: str) -> list[str]:
+        """Names of a directory that match a pattern, dangling links too."""
         return [n for n in self.names(directory) if fnmatch.fnmatchcase(n, part) and (n[0] != "." or part[0] == ".")]
 
     def run(self, *command: str) -> str:

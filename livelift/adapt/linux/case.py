@@ -63,10 +63,12 @@ class Case:
     def family(self) -> str:
         return self.source.release.family
 
-    def write(self, rule: str, path: str, text: str, reason: str, inputs: Iterable[str] = ()) -> None:
-        """No edit where the file says this already."""
+    def write(
+        self, rule: str, path: str, text: str, reason: str, inputs: Iterable[str] = (), always: bool = False
+    ) -> None:
+        """No edit where the file says this already, unless another edit replaces it before (``always``)."""
         data = encode(text)
-        if self.old.contents.get(path) != data:
+        if always or self.old.contents.get(path) != data:
             self.draft.edit(
                 f"{rule}/{path}",
                 reason,

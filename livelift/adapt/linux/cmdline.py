@@ -1,4 +1,4 @@
-"""The kernel command line: where the root is and which console there is comes from the target, the rest from the source."""
+"""The kernel command line: where the root is and what the console is come from the target, the rest not."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ ROOT: Final = ("root", "rootfstype", "rootflags", "rootdelay", "rootwait", "ro",
 HARDWARE: Final = (
     *ROOT, "resume", "resume_offset", "noresume", "rd.lvm", "rd.lvm.*", "rd.luks", "rd.luks.*", "luks.*", "rd.md",
     "rd.md.*", "rd.dm", "rd.multipath*", "rd_LVM_*", "rd_LUKS_*", "rd_MD_*", "rd_NO_*", "rd_DM_*", "rd.zfcp*",
-    "rd.dasd*", "rd.iscsi*", "rd.driver.*", "rd.retry", "cryptdevice", "cryptopts", "netroot", "nfsroot", "ip", "ifname",
-    "bootdev", "console", "earlyprintk*", "earlycon", "kgdboc", "net.ifnames", "biosdevname", "video", "nomodeset",
-    "acpi*", "pci", "pcie_*", "iommu", "iommu.*", "intel_iommu", "amd_iommu", "noapic", "nolapic", "nox2apic",
-    "apic", "reboot", "mem", "memmap", "clocksource", "tsc", "hpet", "idle", "processor.*", "intel_idle.*", "libata.*",
-    "nvme_core.*", "scsi_mod.*", "xen_*", "hv_*", "nvme.*", "usbcore.*", "swiotlb", "fbcon*", "vga",
+    "rd.dasd*", "rd.iscsi*", "rd.driver.*", "rd.retry", "cryptdevice", "cryptopts", "netroot", "nfsroot", "ip",
+    "ifname", "bootdev", "console", "earlyprintk*", "earlycon", "kgdboc", "net.ifnames", "biosdevname", "video",
+    "nomodeset", "acpi*", "pci", "pcie_*", "iommu", "iommu.*", "intel_iommu", "amd_iommu", "noapic", "nolapic",
+    "nox2apic", "apic", "reboot", "mem", "memmap", "clocksource", "tsc", "hpet", "idle", "processor.*", "intel_idle.*",
+    "libata.*", "nvme_core.*", "scsi_mod.*", "xen_*", "hv_*", "nvme.*", "usbcore.*", "swiotlb", "fbcon*", "vga",
 )  # fmt: skip
 """Names (shell patterns) that tell the kernel about the machine. kernel-parameters.txt, dracut.cmdline(7)."""
 

@@ -37,7 +37,9 @@ def keep_target_kernels(case: Case) -> None:
             )
     if not any(k.image and k.initrd and k.modules for k in case.target.kernels):
         case.draft.inhibit(
-            "target-kernel", "the target has no kernel with image, initramfs and modules", "reinstall its kernel package"
+            "target-kernel",
+            "the target has no kernel with image, initramfs and modules",
+            "reinstall its kernel package",
         )
 
 
@@ -77,7 +79,9 @@ def keep_modprobe(case: Case) -> None:
         lines = case.old.text(path).splitlines()
         changed = [f"# livelift: the hardware needs it: {line}" if _forbids(line, needed) else line for line in lines]
         if changed != lines:
-            case.write("modprobe", path, "\n".join(changed) + "\n", "it forbids a driver that the target's hardware needs")
+            case.write(
+                "modprobe", path, "\n".join(changed) + "\n", "it forbids a driver that the target's hardware needs"
+            )
 
 
 def _forbids(line: str, needed: set[str]) -> bool:

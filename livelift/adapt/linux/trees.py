@@ -1,12 +1,13 @@
 """What the rules look at in a system's files: names, sizes, link texts, and the content of configuration. Pure data.
 
-Paths are relative to the root of the system, with their directory's symlinks resolved ("usr/lib/modules" where /lib is a
-link). Content of secrets (host keys, key files, NetworkManager's connections) is never read: such files are only listed,
-and an edit copies them.
+Paths are relative to the root of the system, with their directory's symlinks resolved ("usr/lib/modules" where /lib is
+a link). Secrets never get into a plan: host keys and key files are only listed, and configuration that holds a password
+is listed without its content (`SECRET`); an edit copies such files whole.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
@@ -23,17 +24,28 @@ CONTENT: Final = (
     "etc/network/interfaces", "etc/network/interfaces.d/*", "etc/netplan/*.yaml",
     "etc/sysconfig/network-scripts/ifcfg-*", "etc/sysconfig/network-scripts/route*-*",
     "etc/sysconfig/network-scripts/rule*-*", "etc/sysconfig/network/ifcfg-*", "etc/sysconfig/network/ifroute-*",
-    "etc/sysconfig/network/routes", "etc/systemd/network/*", "etc/cloud/cloud.cfg.d/*.cfg",
+    "etc/sysconfig/network/routes", "etc/systemd/network/*",
+    "etc/NetworkManager/system-connections/*", "etc/cloud/cloud.cfg.d/*.cfg",
     "lib/modules/*/modules.dep", "lib/modules/*/modules.builtin", "var/cache/debconf/config.dat",
 )  # fmt: skip
 """Patterns of files whose content decides something."""
 
+SECRET: Final = re.compile(
+    rb"^\s*[\w.-]*(?:psk|password|passwd|passphrase|secret|private-?key|wep-key|password_pbkdf2)[\w.-]*\s*[=: ]\s*\S",
+    re.I | re.M,
+)
+"""A line that sets a password or a key."""
+
+GUARDED: Final = ("boot/", "etc/network/", "etc/netplan/", "etc/NetworkManager/", "etc/sysconfig/", "etc/systemd/")
+"""Where such lines are looked for: elsewhere the words mean other things."""
+
 LISTED: Final = (
     "boot/*", "etc/ssh/ssh_host_*", "etc/machine-id", "var/lib/dbus/machine-id", "etc/mtab", "etc/blkid.tab",
     "etc/blkid/blkid.tab", "etc/lvm/cache/.cache", "etc/lvm/cache", "etc/keys/*", "etc/cryptsetup-keys.d/*",
-    "etc/NetworkManager/system-connections/*", "var/lib/systemd/random-seed", "var/lib/dhcp/*.leases",
-    "var/lib/dhclient/*.leases", "var/lib/NetworkManager/*.lease", "var/lib/cloud/instances/*", "var/lib/cloud/instance",
-    "etc/systemd/system/*.service", "lib/systemd/system/*.service", "usr/lib/systemd/system/*.service",
+    "var/lib/systemd/random-seed", "var/lib/dhcp/*.leases",
+    "var/lib/dhclient/*.leases", "var/lib/NetworkManager/*.lease", "var/lib/cloud/instances/*",
+    "var/lib/cloud/instance", "etc/systemd/system/*.service",
+    "lib/systemd/system/*.service", "usr/lib/systemd/system/*.service",
     "etc/selinux/*/contexts/files/file_contexts", "sbin/setfiles", "usr/sbin/setfiles", "etc/init.d/*",
 )  # fmt: skip
 """Patterns of which only name, size, mode and link text count."""

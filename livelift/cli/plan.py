@@ -1,0 +1,80 @@
+"""livelift plan"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from livelift.adapt import rules
+from livelift.adapt.linux.case import Policy, parse_policy
+from livelift.adapt.linux.plan import make_plan
+from livelift.adapt.linux.trees import Tree
+from livelift.adapt.render import to_dict, to_text
+from livelift.checks.findings import Findings
+from livelift.cli.check import add_facts, read_facts
+from livelift.cli.common import add_verb, print_json
+from livelift.errors import UsageError
+from livelift.facts.host import Host
+from livelift.facts.trees import read_tree
+
+TEXT = """Plan what has to change in the source's system so that it runs on the target's hardware, and print it as a
+diff with the reason of every edit. Changes nothing.
+
+--rules overrides edits (skip, replace); --policy says whose addresses, name, machine-id and host keys are kept.
+
+example:
+  livelift plan --source-facts source.json --target-facts target.json --source-root /srv/staged --target-root /"""
+
+
+def register(verbs: Any) -> None:
+    parser = add_verb(verbs, "plan", "what has to change for the other hardware", TEXT, run)
+    add_facts(parser)
+    parser.add_argument("--source-root", metavar="DIR", required=True, help="the source's tree, or a replica of it")
+    parser.add_argument("--target-root", metavar="DIR", default="/", help="the target's tree (default /)")
+    parser.add_argument("--rules", metavar="FILE", help="TOML: skip and replace edits by their ids")
+    parser.add_argument(
+        "--policy", metavar="FILE", help="TOML: network, interfaces, hostname, machine_id, ssh_host_keys"
+    )
+    parser.add_argument("--ignore", metavar="ID", action="append", default=[], help="go on in spite of this inhibitor")
+
+
+def tree(root: str) -> Tree:
+    """UsageError: no directory, or a file in it that could not be read: half of the facts make no plan."""
+    if not os.path.isdir(root):
+        raise UsageError(f"{root} is not a directory", remedy="name the root of a system's tree")
+    host = Host(root)
+    try:
+        found = read_tree(host)
+        if host.unread:
+            raise UsageError(f"could not be read below {root}: {'; '.join(host.unread[:5])}", remedy="run it as root")
+        return found
+    finally:
+        host.close()
+
+
+def text_of(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}", remedy="name a readable TOML file") from error
+
+
+def run(options: argparse.Namespace) -> int:
+    policy = parse_policy(text_of(options.policy)) if options.policy else Policy()
+    overrides = rules.parse(text_of(options.rules)) if options.rules else None
+    plan = make_plan(
+        read_facts(options.source_facts),
+        read_facts(options.target_facts),
+        tree(options.source_root),
+        tree(options.target_root),
+        policy,
+    )
+    if overrides is not None:
+        plan = rules.override(plan, overrides)
+    if options.json:
+        print_json(to_dict(plan))
+    else:
+        print(to_text(plan))
+    return Findings(plan.findings, options.ignore).exit_code
