@@ -1,7 +1,7 @@
 """Big data (db): since 1.4 a value above 16344 bytes is cut into segments of that size, each in a cell of its own.
 
 db: "db", u16 number of segments, offset of a cell with the segments' offsets. A segment's cell holds 16344 bytes and
-4 of padding; the last one holds what is left.
+4 of padding; in the last one, of the same size, what is left comes first.
 """
 
 from __future__ import annotations
@@ -39,11 +39,12 @@ def read_big(cells: Cells, offset: int, size: int) -> bytes:
 
 
 def put_big(into: Allocator, data: bytes) -> int:
-    """Store ``data`` in segments; the offset of the db record. A segment's cell has room for the 4 bytes of padding."""
+    """Store ``data`` in segments; the offset of the db record. Every segment's cell is of full size, the last one's
+    too, as Windows has it: hivex and libregf take the end of the data from it."""
     segments = []
     for start in range(0, len(data), LARGEST_PLAIN):
         some = data[start : start + LARGEST_PLAIN]
-        cell = into.cell(len(some) + 4 if len(some) == LARGEST_PLAIN else len(some))
+        cell = into.cell(LARGEST_PLAIN + 4)
         into.bins[cell + 4 : cell + 4 + len(some)] = some
         segments.append(cell)
     if len(segments) > 0xFFFF:
