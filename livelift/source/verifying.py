@@ -213,8 +213,12 @@ class SourceVerifier:
         """While following: hash what was not hashed yet on both sides, little by little; then compare now and then."""
         agent = self._agent
         next_check = time.monotonic() + 5.0
+        base = 0
         while not stop.wait(IDLE if self.warm >= 1.0 else WARMING):
             if agent.state != "following" or not agent.sender.connected.is_set():
+                continue
+            base = base or agent.journal.spool.last_lsn
+            if agent.sender.durable_lsn < base:  # the target's disk is still busy with the base copy
                 continue
             if not self._lock.acquire(blocking=False):
                 continue

@@ -56,6 +56,7 @@ class Receiver:
         self._stop = threading.Event()
         self._apply_lock = threading.Lock()
         self._wake = threading.Event()
+        self._due = threading.Event()  # a checkpoint is wanted now
         self.applied_time = 0
         self.stalled = ""
         self.error: LiveliftError | None = None
@@ -102,6 +103,7 @@ class Receiver:
             raise
         finally:
             self._stop.set()
+            self._due.set()
             self._wake.set()
             checkpoints.join()
             acks.join()
@@ -145,6 +147,8 @@ class Receiver:
             log.info("replay goes on")
             self.stalled = ""
         self.applied_time = _time_of(records)
+        if any(record.kind is Kind.BASE_DONE for record in records):
+            self._due.set()  # the source waits for this one
         self._wake.set()
 
     def _cut(self, ask: CutAsk) -> CutDone:
@@ -166,10 +170,12 @@ class Receiver:
 
     def _checkpoint(self) -> None:
         last, before = time.monotonic(), 0
-        while not self._stop.wait(CHECKPOINT):
+        while not self._stop.is_set():
+            asked = self._due.wait(CHECKPOINT)
+            self._due.clear()
             now, came = time.monotonic(), self.bytes
             # A flood (the base copy) is synced less often: each sync stalls it, and it can be read again anyway.
-            if came - before < FLOOD or now - last >= FLOOD_CHECKPOINT:
+            if asked or came - before < FLOOD or now - last >= FLOOD_CHECKPOINT:
                 self._take_checkpoint()
                 last = now
             before = came
