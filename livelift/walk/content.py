@@ -1,24 +1,16 @@
-"""The content of regular files: small ones in one go, large ones in aligned chunks; data, holes and preallocation."""
+"""The content of small regular files, read in one go: data, holes and preallocation."""
 
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import stat
-from collections import deque
-from collections.abc import Iterator
-from types import TracebackType
 from typing import Final, NamedTuple
 
-from livelift.model.entry import Attributes, Extent, Stamp
-from livelift.platform.linux.files import aligned_buffer, allocated_extents, data_extents
+from livelift.merge.blocks import SMALL
+from livelift.model.entry import Attributes, Extent
+from livelift.platform.linux.files import allocated_extents, data_extents
 from livelift.walk.attributes import Report, attributes_of_fd, reopen
-
-SMALL: Final = 256 << 10
-CHUNK: Final = 1 << 20
-DIRECT_FROM: Final = 4 << 20
-"""Below this O_DIRECT loses to read-ahead."""
 
 _PAGE: Final = 4096
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -100,158 +92,6 @@ def read_small(dir_fd: int, name: bytes, limit: int = SMALL, report: Report | No
         return Small(attributes_of_fd(fd, st, report), extents, allocated, payload, st.st_dev, st.st_ino)
     finally:
         os.close(fd)
-
-
-class BufferPool:
-    """Page-aligned chunk buffers that are used again; page faults on fresh memory cost more than an O_DIRECT read.
-
-    A view that is never given back is only garbage. Safe for threads (a deque's append and pop are atomic).
-    """
-
-    def __init__(self, keep: int = 8) -> None:
-        self._free: deque[mmap.mmap] = deque(maxlen=keep)
-
-    def take(self) -> mmap.mmap:
-        try:
-            return self._free.pop()
-        except IndexError:
-            return aligned_buffer(CHUNK)
-
-    def release(self, view: memoryview) -> None:
-        """The caller is done with a chunk and holds no other view of it."""
-        owner = view.obj
-        view.release()
-        if isinstance(owner, mmap.mmap):
-            self._free.append(owner)
-
-
-class LargeFile:
-    """A regular file that is read in chunks of at most 1 MiB, cut at multiples of 1 MiB of the file offset.
-
-    ``direct``: read past the page cache where the file is at least 4 MiB long. Say so only for a file that nobody is
-    writing: the kernel flushes dirty pages of the range first, and the workload waits for that. Falls back by itself
-    where the file system refuses (EINVAL). Use as a context manager; takes over ``fd``.
-    """
-
-    def __init__(self, fd: int, *, direct: bool = False, pool: BufferPool | None = None) -> None:
-        self.fd = fd
-        self.pool = pool or BufferPool()
-        self._direct_fd = -1
-        try:
-            self.stat = os.fstat(fd)
-            if not stat.S_ISREG(self.stat.st_mode):
-                raise OSError(errno.ESTALE, "no longer a regular file")
-            if direct and self.stat.st_size >= DIRECT_FROM:
-                self._direct_fd = _open_direct(fd)
-        except BaseException:
-            os.close(fd)
-            raise
-
-    @classmethod
-    def open(cls, dir_fd: int, name: bytes, *, direct: bool = False, pool: BufferPool | None = None) -> LargeFile:
-        return cls(open_file(dir_fd, name), direct=direct, pool=pool)
-
-    def __enter__(self) -> LargeFile:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        for fd in (self.fd, self._direct_fd):
-            if fd >= 0:
-                os.close(fd)
-        self.fd = self._direct_fd = -1
-
-    @property
-    def direct(self) -> bool:
-        """Whether the page cache is really passed by."""
-        return self._direct_fd >= 0
-
-    def attributes(self, report: Report | None = None) -> Attributes:
-        """As they are now, with the size and stamp of now."""
-        return attributes_of_fd(self.fd, os.fstat(self.fd), report)
-
-    def changed(self) -> bool:
-        """Whether the stamp is another one than at opening: what was read may be a mixture."""
-        return _stamp(os.fstat(self.fd)) != _stamp(self.stat)
-
-    def extents(self, start: int = 0, end: int | None = None) -> list[Extent]:
-        """The data between ``start`` and ``end`` (default: the end of the file as it was at opening)."""
-        end = self.stat.st_size if end is None else min(end, self.stat.st_size)
-        found = [(max(run.offset, start), run.offset + run.length) for run in data_extents(self.fd, end)]
-        return [Extent(begin, stop - begin) for begin, stop in found if begin < stop]
-
-    def allocated(self) -> tuple[Extent, ...]:
-        """What is allocated and holds no data (fallocate); may reach beyond the end of the file.
-
-        Preallocated blocks that somebody has read lately count as data (of zeros): there SEEK_DATA asks the page cache.
-        """
-        return _unwritten(self.fd, self.stat.st_size, tuple(self.extents()))
-
-    def chunks(self, start: int = 0, end: int | None = None) -> Iterator[tuple[int, memoryview]]:
-        """(offset, bytes) over the data, in order. Give a view back with ``pool.release`` when it was used up.
-
-        A file that shrinks meanwhile just ends earlier. OSError from reading (EIO) comes through.
-        """
-        for run in self.extents(start, end):
-            offset, stop = run.offset, run.offset + run.length
-            while offset < stop:
-                want = min(stop, (offset // CHUNK + 1) * CHUNK) - offset
-                view = self._read(offset, want)
-                if not view:
-                    return
-                got = len(view)  # taken before the consumer may release the view
-                yield offset, view
-                offset += got
-
-    def _read(self, offset: int, want: int) -> memoryview:
-        """Up to ``want`` bytes at ``offset``, not crossing a chunk boundary; empty at the end of the file."""
-        aligned = offset - offset % _PAGE
-        lead = offset - aligned
-        window = memoryview(self.pool.take())
-        got = 0
-        while got < lead + want:
-            try:
-                if self._direct_fd >= 0:
-                    length = -(-(lead + want) // _PAGE) * _PAGE
-                    count = os.preadv(self._direct_fd, [window[got:length]], aligned + got)
-                else:
-                    count = os.preadv(self.fd, [window[got : lead + want]], aligned + got)
-            except OSError as error:
-                if error.errno != errno.EINVAL or self._direct_fd < 0:
-                    raise
-                # It cannot here (data=journal, encryption, inline data), or a short read left an odd position.
-                os.close(self._direct_fd)
-                self._direct_fd = -1
-                continue
-            if count == 0:
-                break
-            got += count
-        if got <= lead:
-            self.pool.release(window)
-            return memoryview(b"")
-        return window[lead : min(got, lead + want)]
-
-
-def _stamp(st: os.stat_result) -> Stamp:
-    return Stamp(st.st_size, st.st_mtime_ns, st.st_ctime_ns)
-
-
-def _open_direct(fd: int) -> int:
-    """A second descriptor of the same file with O_DIRECT, or -1 where the file system has none (open(2): EINVAL)."""
-    flags = os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC
-    try:
-        try:
-            return os.open(b"/proc/self/fd/%d" % fd, flags | os.O_NOATIME)
-        except PermissionError:
-            return os.open(b"/proc/self/fd/%d" % fd, flags)
-    except OSError as error:
-        if error.errno == errno.EINVAL:
-            return -1
-        raise
 
 
 def _rest(fd: int, have: int, size: int) -> bytes:

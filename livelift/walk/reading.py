@@ -13,10 +13,10 @@ from livelift.model.entry import Attributes
 
 if sys.platform == "win32":
     from livelift.walk.windows import attributes_at
-    from livelift.walk.windows_content import SMALL, read_small
+    from livelift.walk.windows_content import read_small
 else:
     from livelift.walk.attributes import attributes_at
-    from livelift.walk.content import SMALL, read_small
+    from livelift.walk.content import read_small
 
 FRAME: Final = 1 << 20
 """Bytes of content after which a frame is handed over."""
@@ -53,7 +53,7 @@ def read_files(names: Sequence[tuple[int, bytes]]) -> Iterator[Frame]:
     size = 0
     for directory, name in names:
         try:
-            small = read_small(directory, name, SMALL)
+            small = read_small(directory, name)
             if small is None:
                 files.append(Read(LARGE, attributes_at(directory, name)))
             else:

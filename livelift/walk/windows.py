@@ -16,6 +16,8 @@ from livelift.model.problem import Problem
 from livelift.platform.windows import dll, files, posix
 from livelift.platform.windows.information import Information, fold_reference
 from livelift.platform.windows.reparse import is_link, is_surrogate, link_text, parse_reparse
+from livelift.platform.windows.status import make_status
+from livelift.platform.windows.volatile import is_volatile
 from livelift.walk.listing import Listed
 from livelift.walk.ntfs_names import NTFS, OTHER, Extras, to_xattrs, too_large
 
@@ -32,16 +34,6 @@ REMEDY: Final = {
     SECURITY_UNREADABLE: "run the agent as an administrator with SeBackupPrivilege and SeSecurityPrivilege",
     STREAM_UNREADABLE: "see which program holds the stream open for itself alone",
 }
-
-VOLATILE: Final = frozenset(
-    name.casefold()
-    for name in (
-        "pagefile.sys", "hiberfil.sys", "swapfile.sys", "System Volume Information", "$Extend", "$Recycle.Bin",
-        "DumpStack.log.tmp",
-    )
-)  # fmt: skip
-"""Names in a volume's root that are never moved: memory on disk, snapshots and the journal of this volume, NTFS's own
-files, what users have thrown away."""
 
 _DETAILS: Final = files.READ | files.ACCESS_SYSTEM_SECURITY
 _NO_SACL: Final = files.OWNER | files.GROUP | files.DACL
@@ -67,11 +59,18 @@ class Reader:
 
     def attributes_of_fd(self, fd: int, st: Any, report: Report | None = None) -> Attributes:
         """The same of an open file or directory; ``st`` (of `posix.fstat`) gives size, times and links."""
-        handle, sacl = _open(dll.handle_of(fd), b"")
+        own = dll.handle_of(fd)
+        try:
+            handle, sacl = _open(own, b"")
+        except OSError as error:
+            if dll.winerror(error) != files.INVALID_HANDLE:
+                raise
+            handle, sacl = own, False  # Wine: a directory above was renamed
         try:
             read = self._of(handle, sacl, report)
         finally:
-            files.close(handle)
+            if handle != own:
+                files.close(handle)
         return Attributes(
             st.st_mode, 0, 0, st.st_size, st.st_mtime_ns, st.st_atime_ns, st.st_ctime_ns, st.st_nlink,
             xattrs=read.xattrs,
@@ -81,7 +80,7 @@ class Reader:
         """For whom nobody reports: the agent's status shows these problems."""
 
         def note(code: str, detail: str) -> None:
-            path = files.path_on_volume(handle)
+            path = _where(handle)
             if (path, code) not in self.problems:
                 log.warning("%r: %s: %s", path, code, detail)
                 self.problems[path, code] = Problem(path, code, detail, REMEDY.get(code, ""))
@@ -92,7 +91,7 @@ class Reader:
         report = report or self._note(handle)
         found = files.information(handle)
         tag = files.reparse_tag(handle) if found.reparse else 0
-        st = posix.make_status(found, tag, 0)
+        st = make_status(found, tag, 0)
         surrogate = bool(tag) and is_surrogate(tag)
         extras, target = self._extras(handle, found, surrogate, sacl, report)
         if stat.S_ISLNK(st.st_mode) and not target:  # a surrogate without a text, such as a container's layer
@@ -114,6 +113,13 @@ class Reader:
         streams = () if surrogate else tuple(_streams(handle, report))
         eas = tuple(files.extended_attributes(handle, 0 if found.reparse else found.ea_size))
         return Extras(security, reparse, files.short_name(handle), files.object_id(handle), eas, streams), target
+
+
+def _where(handle: int) -> bytes:
+    try:
+        return files.path_on_volume(handle)
+    except OSError as error:
+        return f"({error})".encode()
 
 
 def _open(directory: int, name: bytes) -> tuple[int, bool]:
@@ -172,7 +178,7 @@ def list_directory(fd: int) -> Iterator[list[Listed]]:
     At a volume's root the volatile names are left out."""
     handle = files.open_at(dll.handle_of(fd), b"", files.READ_DATA | files.SYNCHRONIZE)
     try:
-        root = files.path_on_volume(handle) == b"\\"
+        root = files.is_root(handle)
         for entries in files.list_names(handle):
             yield [
                 Listed(entry.name, fold_reference(entry.reference), _kind(entry.attributes, entry.reparse_tag))
@@ -181,11 +187,6 @@ def list_directory(fd: int) -> Iterator[list[Listed]]:
             ]
     finally:
         files.close(handle)
-
-
-def is_volatile(name: bytes) -> bool:
-    """Of a name in the root of a volume."""
-    return name.decode("utf-8", "surrogatepass").casefold() in VOLATILE
 
 
 def _kind(attributes: int, tag: int) -> int:

@@ -6,11 +6,11 @@ import errno
 import stat
 from typing import Final, NamedTuple
 
+from livelift.merge.blocks import SMALL
 from livelift.model.entry import Attributes, Extent
 from livelift.platform.windows import dll, files, posix
 from livelift.walk.windows import Report, attributes_of_fd
 
-SMALL: Final = 256 << 10
 _READS: Final = 4
 _FLAGS: Final = posix.O_RDONLY | posix.O_NOFOLLOW
 

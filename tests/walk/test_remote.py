@@ -78,16 +78,16 @@ def test_a_process_reads_what_a_thread_reads(processes: Processes, names: list[t
 
 
 def test_much_content_comes_in_several_frames(processes: Processes, tmp_path: Path) -> None:
-    for number in range(12):
-        (tmp_path / str(number)).write_bytes(bytes([number]) * (250 << 10))
+    for number in range(24):
+        (tmp_path / str(number)).write_bytes(bytes([number]) * (120 << 10))
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
-        frames = list(processes.lanes[0].read([(fd, b"%d" % number) for number in range(12)]))
+        frames = list(processes.lanes[0].read([(fd, b"%d" % number) for number in range(24)]))
     finally:
         os.close(fd)
     assert len(frames) > 2
-    assert all(sum(map(len, frame.payloads)) <= FRAME + (256 << 10) for frame in frames)
-    assert [bytes(p)[:1] for f in frames for p in f.payloads] == [bytes([number]) for number in range(12)]
+    assert all(sum(map(len, frame.payloads)) <= FRAME + (128 << 10) for frame in frames)
+    assert [bytes(p)[:1] for f in frames for p in f.payloads] == [bytes([number]) for number in range(24)]
 
 
 def test_no_descriptor_stays_open_on_the_other_side(processes: Processes, names: list[tuple[int, bytes]]) -> None:
