@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+import msgspec
+
 from livelift.errors import PreflightError
 from livelift.facts.mounts import PlannedVolume
 from livelift.model.entry import object_id
@@ -25,6 +27,7 @@ def find_volumes(maps: Sequence[Map], own: Sequence[bytes]) -> Volumes:
     """
     roots = [os.path.realpath(m.source) for m in maps]
     planned: list[PlannedVolume] = []
+    trees: dict[int, list[bytes]] = {}
     by_device: dict[int, int] = {}
     skipped: list[Skipped] = []
     for root in roots:
@@ -37,10 +40,13 @@ def find_volumes(maps: Sequence[Map], own: Sequence[bytes]) -> Volumes:
         device = posix.stat(root).st_dev
         if device not in by_device:
             by_device[device] = len(planned)
-            mountpoint = os.fsencode(found.mountpoint)
-            planned.append(
-                PlannedVolume(len(planned), device, b"ntfs", os.fsencode(found.device), mountpoint, (mountpoint,))
-            )
+            planned.append(PlannedVolume(len(planned), device, b"ntfs", os.fsencode(found.device), root, ()))
+        trees.setdefault(device, []).append(root)
+    planned = [
+        # The directory that holds all its maps: a watch on the whole volume would tell of everybody's temporary files.
+        msgspec.structs.replace(v, mountpoint=os.path.commonpath(trees[v.device]), trees=tuple(trees[v.device]))
+        for v in planned
+    ]
     left_out: dict[tuple[int, bytes], str] = {}
     for path in own:
         real = os.path.realpath(path)

@@ -45,6 +45,10 @@ _BACKUP: Final = 0x4000
 _REPARSE: Final = 0x200000
 _CASE_INSENSITIVE: Final = 0x40
 
+_BASIC: Final = 4
+_STANDARD: Final = 5
+_INTERNAL: Final = 6
+_EA: Final = 7
 _ALL: Final = 18
 _STREAMS: Final = 22
 _SHORT: Final = 21
@@ -62,6 +66,7 @@ GET_OBJECT_ID: Final = 0x9009C
 INVALID_FUNCTION: Final = 1
 FILE_NOT_FOUND: Final = 2
 ACCESS_DENIED: Final = 5
+INVALID_HANDLE: Final = 6
 SHARING_VIOLATION: Final = 32
 LOCK_VIOLATION: Final = 33
 HANDLE_EOF: Final = 38
@@ -72,6 +77,11 @@ NOT_A_REPARSE_POINT: Final = 4390
 UNSUPPORTED: Final = frozenset({INVALID_FUNCTION, NOT_SUPPORTED, INVALID_PARAMETER, 124, 120})
 """What file systems (FAT, ReFS, network) and Wine say to an information class or FSCTL that they lack; 124 is
 ERROR_INVALID_LEVEL, 120 ERROR_CALL_NOT_IMPLEMENTED."""
+
+
+NAMELESS: Final = UNSUPPORTED | {INVALID_HANDLE}
+"""What Wine 8 says to questions that need the name of an object below a directory that was renamed while open (STATUS_
+OBJECT_TYPE_MISMATCH). Only for questions that a file system need not answer."""
 
 
 class _UnicodeString(ctypes.Structure):
@@ -150,7 +160,14 @@ def close(handle: int) -> None:
 
 def information(handle: int) -> Information:
     """All but the name in one call. OSError if the handle was opened without READ_ATTRIBUTES."""
-    return parse_all(_query(handle, _ALL, 104 + 64, cut=True))
+    try:
+        return parse_all(_query(handle, _ALL, 104 + 64, cut=True))
+    except OSError as error:
+        if dll.winerror(error) not in NAMELESS:
+            raise
+    # Wine refuses the whole when it has lost the name (a directory above was renamed): the parts, one by one.
+    parts = [_query(handle, which, room) for which, room in ((_BASIC, 40), (_STANDARD, 24), (_INTERNAL, 8), (_EA, 4))]
+    return parse_all(b"".join(parts))
 
 
 def reparse_tag(handle: int) -> int:
@@ -175,12 +192,22 @@ def path_on_volume(handle: int) -> bytes:
     return to_bytes(raw[4 : 4 + length])
 
 
+def is_root(handle: int) -> bool:
+    """Whether it is the root directory of its volume."""
+    try:
+        return path_on_volume(handle) == b"\\"
+    except OSError as error:
+        if dll.winerror(error) in NAMELESS:
+            return False  # it lies below something that was renamed
+        raise
+
+
 def short_name(handle: int) -> bytes:
     """The 8.3 name; empty if it has none (FileAlternateNameInformation)."""
     try:
         raw = _query(handle, _SHORT, 4 + 24 + 4)
     except OSError as error:
-        if dll.winerror(error) in UNSUPPORTED | {FILE_NOT_FOUND}:
+        if dll.winerror(error) in NAMELESS | {FILE_NOT_FOUND}:
             return b""
         raise
     return to_bytes(raw[4 : 4 + int.from_bytes(raw[:4], "little")])
@@ -192,7 +219,7 @@ def streams(handle: int) -> list[Stream]:
     try:
         raw = _growing(lambda size: _query(handle, _STREAMS, size))
     except OSError as error:
-        if dll.winerror(error) in UNSUPPORTED | {HANDLE_EOF}:
+        if dll.winerror(error) in NAMELESS | {HANDLE_EOF}:
             return []
         raise
     return parse_streams(raw)
@@ -247,7 +274,7 @@ def object_id(handle: int) -> bytes:
     try:
         return control(handle, GET_OBJECT_ID, b"", 64)
     except OSError as error:
-        if dll.winerror(error) in UNSUPPORTED | {FILE_NOT_FOUND, 4420}:
+        if dll.winerror(error) in NAMELESS | {FILE_NOT_FOUND, 4420}:
             return b""
         raise
 
@@ -321,6 +348,15 @@ def list_names(handle: int, room: int = 64 << 10) -> Iterator[list[Entry]]:
             return
         restart = 0
         yield list(parse_directory(buffer.raw[: status.information or 0]))
+
+
+def has_name(directory: int, name: bytes) -> bool:
+    """Whether a directory has an entry with exactly this long name, case included."""
+    handle = open_at(directory, b"", READ_DATA | SYNCHRONIZE)
+    try:
+        return any(entry.name == name for entries in list_names(handle) for entry in entries)
+    finally:
+        close(handle)
 
 
 def volume_serial(handle: int) -> int:

@@ -3,10 +3,6 @@
 `livelift.platform.system` gives this module out as ``os`` there, so the core is one text for both systems. Descriptors
 are those of the C runtime and own a handle. ``dir_fd`` is a directory's descriptor: a name is opened relative to its
 handle, so no path can be swapped underneath. Everything not defined here is the real ``os``.
-
-What a stat result says of an NTFS object: ``st_ino`` is the folded file reference (`information.fold_reference`),
-``st_ctime_ns`` the change time, ``st_mode`` one of 0755 directories, 0644 files (0444 if read-only), 0777 links; owner
-and rights travel in the security descriptor.
 """
 
 from __future__ import annotations
@@ -14,13 +10,16 @@ from __future__ import annotations
 import ctypes
 import errno
 import os as _os
-import stat as _stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 from livelift.platform.windows import dll, files
-from livelift.platform.windows.information import READONLY, Information, fold_reference, to_ns
+from livelift.platform.windows.information import DIRECTORY
 from livelift.platform.windows.names import one_name
 from livelift.platform.windows.reparse import is_surrogate
+from livelift.platform.windows.status import stat_result, status_of
+from livelift.platform.windows.volatile import is_volatile
 
 O_RDONLY: Final = 0
 O_WRONLY: Final = 1
@@ -58,26 +57,6 @@ _read_file = dll.win32("kernel32", "ReadFile", dll.HANDLE, dll.POINTER, dll.DWOR
 _write_file = dll.win32("kernel32", "WriteFile", dll.HANDLE, dll.POINTER, dll.DWORD, dll.POINTER, dll.POINTER)
 _flush = dll.win32("kernel32", "FlushFileBuffers", dll.HANDLE)
 _free_space = dll.win32("kernel32", "GetDiskFreeSpaceExW", dll.TEXT, dll.POINTER, dll.POINTER, dll.POINTER)
-
-
-class stat_result(NamedTuple):
-    st_mode: int
-    st_ino: int
-    st_dev: int
-    st_nlink: int
-    st_uid: int
-    st_gid: int
-    st_size: int
-    st_atime_ns: int
-    st_mtime_ns: int
-    st_ctime_ns: int
-    st_blocks: int
-    st_rdev: int = 0
-    st_file_attributes: int = 0
-
-    @property
-    def st_mtime(self) -> float:
-        return self.st_mtime_ns / 1e9
 
 
 class statvfs_result(NamedTuple):
@@ -120,7 +99,10 @@ def _open_at(dir_fd: int, name: bytes, flags: int) -> int:
         if tag and not is_surrogate(tag):  # content that a driver delivers: deduplicated, compressed, in the cloud
             files.close(handle)
             handle = files.open_at(directory, text, access, follow=True)
-    return _descriptor(handle, flags)
+    device = device_of(dir_fd)
+    fd = _descriptor(handle, flags)
+    _devices[fd] = device
+    return fd
 
 
 def _check(name: bytes) -> None:
@@ -168,17 +150,76 @@ def stat(file: Any, *, dir_fd: int | None = None, follow_symlinks: bool = True) 
         handle = files.open_at(dll.handle_of(dir_fd), text, files.LOOK, follow=follow_symlinks)
     try:
         if dir_fd is not None and text:
-            _same_name(handle, text)
-        return status_of(handle)
+            _same_name(dll.handle_of(dir_fd), handle, text)
+        return status_of(handle, files.volume_serial(handle) if dir_fd is None else device_of(dir_fd))
     finally:
         files.close(handle)
 
 
-def _same_name(handle: int, name: bytes) -> None:
+def _same_name(directory: int, handle: int, name: bytes) -> None:
     """Names are compared without case by the system and with it by the log. OSError: ENOENT."""
-    found = files.path_on_volume(handle).rpartition(b"\\")[2]
-    if found != name:
+    try:
+        same = files.path_on_volume(handle).rpartition(b"\\")[2] == name
+    except OSError as error:
+        if dll.winerror(error) not in files.NAMELESS | {files.FILE_NOT_FOUND}:
+            raise
+        same = files.has_name(directory, name)  # Wine: a directory above was renamed
+    if not same:
         raise FileNotFoundError(errno.ENOENT, "there under another name", name)
+
+
+_devices: dict[int, int] = {}
+"""Descriptor -> serial number of its volume. What is opened relative to a directory is on its volume (what leads to
+another one is a reparse point), so it is asked for once. Wine cannot tell it of a directory that was renamed."""
+
+
+def device_of(fd: int) -> int:
+    found = _devices.get(fd)
+    if found is None:
+        found = _devices[fd] = files.volume_serial(dll.handle_of(fd))
+    return found
+
+
+def close(fd: int) -> None:
+    _devices.pop(fd, None)  # before the number can be given out again
+    _os.close(fd)
+
+
+def dup(fd: int) -> int:
+    device = _devices.get(fd)
+    copy = _os.dup(fd)
+    if device is not None:
+        _devices[copy] = device
+    return copy
+
+
+class DirEntry(NamedTuple):
+    """What `scandir` gives. ``name`` is text, as the os module's is for a descriptor."""
+
+    name: str
+    directory: bool
+
+    def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+        return self.directory
+
+
+@contextmanager
+def scandir(fd: int) -> Iterator[Iterator[DirEntry]]:
+    """The names of an open directory. Of a volume's root the volatile ones are left out (`volatile`)."""
+    handle = files.open_at(dll.handle_of(fd), b"", files.READ_DATA | files.SYNCHRONIZE)
+    try:
+        yield _entries(handle)
+    finally:
+        files.close(handle)
+
+
+def _entries(handle: int) -> Iterator[DirEntry]:
+    root = files.is_root(handle)
+    for entries in files.list_names(handle):
+        for entry in entries:
+            if not (root and is_volatile(entry.name)):
+                plain = not (entry.reparse_tag and is_surrogate(entry.reparse_tag))
+                yield DirEntry(_os.fsdecode(entry.name), plain and bool(entry.attributes & DIRECTORY))
 
 
 def lstat(file: Any, *, dir_fd: int | None = None) -> stat_result:
@@ -186,37 +227,7 @@ def lstat(file: Any, *, dir_fd: int | None = None) -> stat_result:
 
 
 def fstat(fd: int) -> stat_result:
-    return status_of(dll.handle_of(fd))
-
-
-def status_of(handle: int) -> stat_result:
-    found = files.information(handle)
-    return make_status(found, files.reparse_tag(handle) if found.reparse else 0, files.volume_serial(handle))
-
-
-def make_status(found: Information, tag: int, device: int) -> stat_result:
-    if tag and is_surrogate(tag):
-        mode = _stat.S_IFLNK | 0o777
-    elif found.directory:
-        mode = _stat.S_IFDIR | 0o755
-    else:
-        mode = _stat.S_IFREG | (0o444 if found.attributes & READONLY else 0o644)
-    links = 1 if found.directory else found.links
-    return stat_result(
-        mode,
-        fold_reference(found.reference),
-        device,
-        links,
-        0,
-        0,
-        0 if found.directory else found.size,
-        to_ns(found.accessed),
-        to_ns(found.written),
-        to_ns(found.changed),
-        -(-found.allocated // 512),
-        0,
-        found.attributes,
-    )
+    return status_of(dll.handle_of(fd), device_of(fd))
 
 
 def _at(offset: int) -> _Overlapped:
@@ -320,6 +331,20 @@ def lock_exclusive(fd: int) -> None:
         if dll.winerror(error) in (files.LOCK_VIOLATION, 997):
             raise BlockingIOError(errno.EAGAIN, "locked by another process") from error
         raise
+
+
+class _Path:
+    """``os.path``, in which ismount takes bytes (CPython 3.13 fails on them)."""
+
+    @staticmethod
+    def ismount(file: bytes | str) -> bool:
+        return _os.path.ismount(_os.fsdecode(file))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_os.path, name)
+
+
+path = _Path()
 
 
 def __getattr__(name: str) -> Any:
