@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import re
 from pathlib import Path
@@ -92,8 +93,14 @@ def test_commands_and_options_exist(path: Path) -> None:
                 continue
             verb, rest = match.groups()
             assert verb in known, f"{path.name}: {line.strip()}"
+            parser = known[verb]
+            for action in parser._actions:
+                if isinstance(action, argparse._SubParsersAction):
+                    word = (rest.split() or [""])[0]
+                    assert word in action.choices, f"{path.name}: {line.strip()}"
+                    parser = action.choices[word]
             for option in re.findall(r"(?<!\S)(--[a-z-]+)", rest.partition(" #")[0]):
-                assert option in known[verb]._option_string_actions, f"{path.name}: {line.strip()}"
+                assert option in parser._option_string_actions, f"{path.name}: {line.strip()}"
 
 
 @pytest.mark.parametrize("name", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
