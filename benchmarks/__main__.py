@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks import changes, copies, delta, pgbench, report
+from benchmarks import changes, copies, delta, pgbench, registry, report
 from benchmarks.accounting import is_root
 from benchmarks.copies import Bench
 from benchmarks.peers import LIVELIFT
@@ -21,6 +21,7 @@ CASES: dict[str, Callable[[Bench], Iterator[report.Row]]] = {
     "delta": delta.run_delta,
     "changes": changes.run_changes,
     "pgbench": pgbench.run_pgbench,
+    "registry": registry.run_registry,
     "memory": partial(copies.run_copies, "memory"),
 }
 
@@ -47,7 +48,7 @@ def main() -> int:
     if reason := why_unavailable():
         print(f"without {LIVELIFT.name}: {reason}", file=sys.stderr)
         everybody = {peer.name for case in copies.CASES.values() for peer in case.peers} | {"lsyncd", "no capture"}
-        everybody.add("rsync --inplace over ssh")
+        everybody |= {"rsync --inplace over ssh", "hivex"}
         peers = (peers or frozenset(everybody)) - {LIVELIFT.name}
     rows: list[report.Row] = []
     work = Path(tempfile.mkdtemp(prefix="livelift-benchmark-", dir=options.work))
