@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "livelift"
 FLOORS: dict[str, int] = {
     **dict.fromkeys(("errors", "model"), 0),
     **dict.fromkeys(("log", "protocol", "merge", "lifecycle", "checks", "ports"), 1),
-    **dict.fromkeys(("registry", "adapt"), 1),
+    **dict.fromkeys(("registry", "adapt", "ntfs"), 1),
     **dict.fromkeys(("capture", "walk", "spool", "transport", "replay", "verify"), 2),
     **dict.fromkeys(("identity", "facts", "index", "control", "platform"), 2),
     **dict.fromkeys(("source", "target", "cutover"), 3),
