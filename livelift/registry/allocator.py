@@ -15,6 +15,8 @@ from livelift.registry.cells import BIN_HEADER
 
 KEPT: Final = 8
 """Bins with room that are looked at before a new one is made."""
+LARGEST: Final = 1 << 20
+"""Bytes of a cell that the kernel still allocates (HSANE_CELL_MAX)."""
 _BIN = struct.Struct("<4sII8xQI")
 _SIZE = struct.Struct("<i")
 
@@ -31,6 +33,8 @@ class Allocator:
     def cell(self, content: int) -> int:
         """The offset of a new cell for ``content`` bytes; they begin 4 bytes further and are zero."""
         need = (content + 11) & ~7
+        if need > LARGEST:
+            raise HiveError(f"a cell cannot hold {content} bytes", remedy="leave the value out, or write format 1.5")
         if self._end - self._at < need:
             self._find(need)
         offset = self._at

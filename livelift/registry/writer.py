@@ -58,6 +58,10 @@ class _Writer:
             names = sorted(key._subkeys)
             if not all(map(str.isascii, names)):
                 names.sort(key=order)
+            if names[:1] == [""]:
+                raise HiveError(
+                    f"a subkey of {key.name!r} has no name", remedy="remove it: the kernel takes it for damage"
+                )
             children = [key._subkeys[name] for name in names]
             cells = [self.cells.cell(76 + len(self._name(child.name)[0])) for child in children]
             subkeys = put_subkeys(self.cells, self._minor, children, names, cells) if cells else NONE

@@ -126,7 +126,7 @@ def test_a_full_leaf_fills_a_bin_of_one_block() -> None:
     assert 32 + 4 + 4 + 8 * LEAF == BLOCK
 
 
-@pytest.mark.parametrize("size", [0, 1, 4, 5, 16344, 16345, 2 * 16344, 2 * 16344 + 1, 1 << 20])
+@pytest.mark.parametrize("size", [0, 1, 4, 5, 16344, 16345, 2 * 16344, 2 * 16344 + 1, 1_000_000])
 @pytest.mark.parametrize("minor", [3, 5])
 def test_data_of_every_size(size: int, minor: int) -> None:
     hive = Hive(Key("R"), minor)
@@ -185,6 +185,16 @@ def test_what_the_format_cannot_hold_is_refused() -> None:
     for hive in (deep(513), Hive(Key("x" * 40000)), Hive(Key("ż" * 32768)), Hive(Key("R"), 7), Hive(Key("R"), 2)):
         with pytest.raises(HiveError):
             write_hive(hive)
+    hive = Hive(Key("R"), 3)
+    hive.root.set("v", 3, bytes(1 << 20))
+    with pytest.raises(HiveError, match="cannot hold"):
+        write_hive(hive)
+    hive.minor = 4
+    assert checked(write_hive(hive)).counts() == (1, 1)
+    hive = Hive(Key("R"))
+    hive.root.add(Key(""))
+    with pytest.raises(HiveError, match="has no name"):
+        write_hive(hive)
     hive = Hive(Key("R", class_name=bytes(65536)))
     with pytest.raises(HiveError, match="class name"):
         write_hive(hive)
