@@ -15,7 +15,7 @@ LOGS = (".log1", ".log2", ".log")
 
 def logs_beside(path: str) -> list[str]:
     """The transaction logs of the hive at ``path`` that have a byte in them, in the order LOG1, LOG2, LOG."""
-    folder, name = os.path.split(os.path.abspath(path))
+    folder, name = os.path.split(os.path.realpath(path))
     wanted = {(name + suffix).casefold(): order for order, suffix in enumerate(LOGS)}
     found = [
         (wanted[entry.casefold()], os.path.join(folder, entry))
@@ -85,9 +85,10 @@ def replace(path: str, data: bytes) -> list[str]:
     """Put ``data`` in the place of the hive at ``path``. The old one and its logs stay under other names, which are
     returned. The logs go last: beside the new hive, which is clean and has a higher sequence number, they mean nothing;
     without them the old one would have lost what is only in them."""
-    suffix = _free_suffix(path)
-    kept = path + suffix
+    path = kept = os.path.realpath(path)
     try:
+        suffix = _free_suffix(path)
+        kept += suffix
         try:
             os.link(path, kept)
         except OSError:  # a file system without hard links
@@ -96,7 +97,7 @@ def replace(path: str, data: bytes) -> list[str]:
         save(path, data, path)
         for log in logs:
             os.rename(log, log + suffix)
-        _sync(os.path.dirname(os.path.abspath(path)))
+        _sync(os.path.dirname(path))
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}", remedy=f"the hive as it was is in {kept}") from error
     return [kept, *(log + suffix for log in logs)]
@@ -111,8 +112,11 @@ def refuse_stale_logs(path: str) -> None:
 
 
 def _free_suffix(path: str) -> str:
+    """One that neither the hive nor any of its logs has a copy under, in any case."""
+    folder, name = os.path.split(path)
+    taken = {entry.casefold() for entry in os.listdir(folder)}
     number = 1
-    while any(os.path.lexists(path + end + f".backup{number}") for end in ("", *LOGS)):
+    while any((name + end + f".backup{number}").casefold() in taken for end in ("", *LOGS)):
         number += 1
     return f".backup{number}"
 

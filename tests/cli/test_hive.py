@@ -170,6 +170,20 @@ def test_changes_in_place_keep_the_old_hive_and_its_logs(tmp_path: Path, capsys:
     }  # fmt: skip
 
 
+def test_in_place_through_a_link_and_beside_older_copies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "there"
+    folder.mkdir()
+    file, link = folder / "H", tmp_path / "link"
+    file.write_bytes(DIRTY)
+    (folder / "H.LOG1").write_bytes(new(7, 1, 2))
+    (folder / "h.log1.BACKUP1").write_bytes(b"precious")
+    link.symlink_to(file)
+    code, out, _ = run(capsys, "merge", link, changes(tmp_path, "[HKLM\\LINK\\New]\n"), "--in-place", "--json")
+    assert code == 0 and objects(out)[0]["kept"] == [str(file) + ".backup2", str(folder / "H.LOG1.backup2")]
+    assert link.is_symlink() and read_hive(file.read_bytes()).find("New") is not None
+    assert (folder / "h.log1.BACKUP1").read_bytes() == b"precious"
+
+
 def test_a_failed_write_leaves_all_as_it_was(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
