@@ -29,6 +29,11 @@ class FileView:
         self._complete = tuple(fold(path.strip("/")) for path in complete)
         self._below: dict[str, dict[str, list[FileFact]]] = {}
 
+    @property
+    def complete(self) -> tuple[str, ...]:
+        """In upper case."""
+        return self._complete
+
     def __len__(self) -> int:
         return len(self._files)
 

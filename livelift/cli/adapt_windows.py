@@ -1,0 +1,202 @@
+"""livelift adapt-windows"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from livelift.adapt import rules
+from livelift.adapt.plan import Plan
+from livelift.adapt.render import to_dict, to_text
+from livelift.adapt.windows.apply import apply
+from livelift.adapt.windows.bcd import PLACES
+from livelift.adapt.windows.bench import Choices
+from livelift.adapt.windows.consistency import check
+from livelift.adapt.windows.planned import planned_tree
+from livelift.adapt.windows.planner import make_plan
+from livelift.adapt.windows.system import BCD, System
+from livelift.checks.findings import Findings
+from livelift.cli.common import add_verb, print_json
+from livelift.cli.hive_files import load, save
+from livelift.edits.linux_apply import Editor
+from livelift.edits.windows_apply import copy_attributes, file_plan, hive_bytes
+from livelift.edits.windows_tree import WindowsTree
+from livelift.errors import UsageError
+from livelift.registry.reader import read_hive
+from livelift.registry.tree import Hive
+
+TEXT = """Adapt a Windows system (the source's tree) to another machine (whose own installation is the target's tree).
+Both are looked at offline: NTFS volumes mounted by ntfs-3g, or plain copies that hold Windows/System32/config.
+
+The system hive is merged: devices, drivers, boot data and network bindings from the target, the rest from the source;
+driver files that the source lacks are copied. --dry-run prints every edit with its reason and changes nothing.
+--output writes only the merged hives to a directory. --in-place changes the source's tree; everything that is replaced
+is kept, and --undo puts it back.
+
+example:
+  livelift adapt-windows --source-tree /mnt/replica --target-tree /mnt/windows --dry-run
+  livelift adapt-windows --source-tree /mnt/replica --target-tree /mnt/windows --target-bcd /mnt/esp/BCD --in-place
+  livelift adapt-windows --source-tree /mnt/replica --undo"""
+
+
+def register(verbs: Any) -> None:
+    parser = add_verb(verbs, "adapt-windows", "make a Windows tree fit another machine", TEXT, run)
+    add = parser.add_argument
+    add("--source-tree", metavar="DIR", required=True, help="the system that is moved, or a replica of it")
+    add("--target-tree", metavar="DIR", default="", help="the installation of the machine that it is moved to")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--dry-run", action="store_true", help="print the plan, change nothing")
+    what.add_argument(
+        "--output", metavar="DIR", default="", help="write the merged hives and the plan to a new directory"
+    )
+    what.add_argument("--in-place", action="store_true", help="change the source's tree")
+    what.add_argument("--undo", action="store_true", help="put back what --in-place has changed")
+    add("--rules", metavar="FILE", help="TOML: skip and replace edits by their ids")
+    add(
+        "--letter", metavar="A=B", action="append", default=[],
+        help="the data of the source's volume A: are on the target's volume B: (none: they were not moved)",
+    )  # fmt: skip
+    add(
+        "--nic", metavar="A=B", action="append", default=[],
+        help="adapter B of the target gets the addresses of the source's adapter A; names or GUIDs (none: nobody)",
+    )  # fmt: skip
+    add("--same-hypervisor", action="store_true", help="both run on the same one: its drivers and agents stay on")
+    add("--source-bcd", metavar="FILE", default="", help="the source's boot store, if it is not in its tree")
+    add("--target-bcd", metavar="FILE", default="", help="the target's boot store, if it is not in its tree")
+    add("--ignore", metavar="ID", action="append", default=[], help="go on in spite of this inhibitor")
+    add(
+        "--state", metavar="DIR", default="/var/lib/livelift/adapt-windows",
+        help="where --in-place keeps its journal (default /var/lib/livelift/adapt-windows)",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> int:
+    if options.undo:
+        return _undo(options)
+    if not options.target_tree:
+        raise UsageError("--target-tree is missing", remedy="name the target's installation")
+    _apart(options.source_tree, options.target_tree)
+    trees = WindowsTree(options.source_tree), WindowsTree(options.target_tree)
+    source, target = (
+        tree.machine(_boot_store(tree, given))
+        for tree, given in zip(trees, (options.source_bcd, options.target_bcd), strict=True)
+    )
+    choices = Choices(_pairs(options.letter, "--letter"), _pairs(options.nic, "--nic"), options.same_hypervisor)
+    plan = make_plan(source, target, choices)
+    if options.rules:
+        plan = rules.override(plan, rules.parse(_text(options.rules)))
+    hives, plan = _merge(plan, source, target)
+    findings = Findings(plan.findings, options.ignore)
+    if options.dry_run:
+        print_json(to_dict(plan) | findings.to_dict()) if options.json else print(to_text(plan))
+        return findings.exit_code
+    findings.raise_inhibitors()
+    data = hive_bytes(hives)
+    done = _output(options, plan, data) if options.output else _in_place(options, plan, data, *trees)
+    print_json({**done, **findings.to_dict()}) if options.json else print(_told(done, findings))
+    return 0
+
+
+def _merge(plan: Plan, source: System, target: System) -> tuple[dict[str, Hive], Plan]:
+    """The merged hives, and the plan with what the consistency check has found in them."""
+    if not plan.edits:
+        return {}, plan
+    hives = apply(plan, source.hives, target.hives)
+    known = tuple(path for path in source.files.complete if path in target.files.complete)
+    files = planned_tree(plan, source.files, target.files, known)
+    found = check(System({**source.hives, **hives}, files, source.version), source, target)
+    return hives, msgspec.structs.replace(plan, findings=(*plan.findings, *found))
+
+
+def _output(options: argparse.Namespace, plan: Plan, data: dict[str, bytes]) -> dict[str, Any]:
+    directory = options.output
+    try:
+        os.makedirs(directory, exist_ok=True)
+        if os.listdir(directory):
+            raise UsageError(f"{directory} is not empty", remedy="name a new directory")
+    except OSError as error:
+        raise UsageError(f"{directory}: {error.strerror}", remedy="name a directory that can be made") from error
+    for name, content in data.items():
+        save(os.path.join(directory, name), content)
+    save(os.path.join(directory, "plan.txt"), to_text(plan).encode("utf-8", "backslashreplace"))
+    save(os.path.join(directory, "plan.json"), json.dumps(to_dict(plan)).encode())
+    return {"output": directory, "hives": {name: len(content) for name, content in data.items()}}
+
+
+def _in_place(
+    options: argparse.Namespace, plan: Plan, data: dict[str, bytes], source: WindowsTree, target: WindowsTree
+) -> dict[str, Any]:
+    work = file_plan(plan, data, source, target)
+    os.makedirs(options.state, mode=0o700, exist_ok=True)
+    editor = Editor(source.root, target.root, options.state)
+    try:
+        made = editor.apply(work)
+        copy_attributes(work, source, target, editor.kept)
+    finally:
+        editor.close()
+    done: dict[str, Any] = {"changed": source.root, "edits": made, "hives": {n: len(c) for n, c in data.items()}}
+    if BCD in data:
+        done["boot_store"] = os.path.join(options.state, "BCD")
+        save(done["boot_store"], data[BCD])
+    return done
+
+
+def _undo(options: argparse.Namespace) -> int:
+    source = WindowsTree(options.source_tree)
+    if not os.path.isdir(options.state):
+        raise UsageError(f"{options.state} holds no journal", remedy="name the --state of the run to take back")
+    editor = Editor(source.root, source.root, options.state)
+    try:
+        steps = editor.undo()
+    finally:
+        editor.close()
+    print_json({"undone": steps}) if options.json else print(f"{source.root}: {steps} steps taken back")
+    return 0
+
+
+def _told(done: dict[str, Any], findings: Findings) -> str:
+    lines = [findings.to_text()] if findings.findings else []
+    hives = ", ".join(done["hives"]) or "none"
+    if "output" in done:
+        return "\n".join([*lines, f"{done['output']}: merged hives ({hives}) and the plan; the trees are as they were"])
+    lines.append(f"{done['changed']}: {done['edits']} edits; merged hives: {hives}; --undo takes everything back")
+    if "boot_store" in done:
+        lines.append(
+            f"the boot store with the source's flags is {done['boot_store']}: put it in the target's place yourself"
+        )
+    return "\n".join(lines)
+
+
+def _boot_store(tree: WindowsTree, given: str) -> Hive | None:
+    if given:
+        data, logs = load(given)
+        return read_hive(data, logs)
+    return next((hive for place in PLACES if (hive := tree.hive(place)) is not None), None)
+
+
+def _apart(source: str, target: str) -> None:
+    one, two = (os.path.realpath(path) + "/" for path in (source, target))
+    if one.startswith(two) or two.startswith(one):
+        raise UsageError("one tree lies in the other", remedy="name two trees apart from each other")
+
+
+def _pairs(lines: list[str], option: str) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for line in lines:
+        name, separator, to = line.partition("=")
+        if not separator or not name or not to or name in found:
+            raise UsageError(f"{option} {line}: not of the form A=B", remedy=f"e.g. {option} E=F or {option} E=none")
+        found[name] = None if to.lower() == "none" else to
+    return found
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}", remedy="name a TOML file in UTF-8") from error

@@ -1,0 +1,152 @@
+"""A Windows tree on disk (a mounted NTFS volume or a plain copy) as the machine that the adaptation rules look at.
+
+Names are found without regard to case, whatever the file system does. Nothing is changed here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+
+from blake3 import blake3
+
+from livelift.adapt.windows.driver_files import STORE
+from livelift.adapt.windows.files import FileFact, FileView
+from livelift.adapt.windows.images import image_path, is_driver
+from livelift.adapt.windows.inf_files import CATALOGUES
+from livelift.adapt.windows.oem_numbers import INF
+from livelift.adapt.windows.system import BCD, HIVE_FILES, System, Version
+from livelift.adapt.windows.versions import file_version
+from livelift.errors import UsageError
+from livelift.registry.reader import read_hive
+from livelift.registry.tree import Hive, Key, fold
+
+DRIVERS = "Windows/System32/drivers"
+CONFIG = "Windows/System32/config"
+DRIVER_STORE = STORE.rpartition("/")[0]
+LOGS = (".LOG1", ".LOG2", ".LOG")
+LOADERS = ("Windows/system32/winload.efi", "Windows/system32/winload.exe")
+
+
+class WindowsTree:
+    """``root``: the top of the system volume, the directory that holds Windows."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.abspath(root)
+        self._names: dict[str, dict[str, str]] = {}
+        if self.find("Windows/System32/config/SYSTEM") is None:
+            raise UsageError(
+                f"{root} holds no Windows/System32/config/SYSTEM",
+                remedy="name the root of a mounted Windows volume, or of a copy of one",
+            )
+
+    def spell(self, path: str) -> str:
+        """The path with every part that exists spelled as on the disk. UsageError: a symbolic link or junction on the
+        way (what is meant lies elsewhere), or two names that differ in case only."""
+        done: list[str] = []
+        for part in path.split("/"):
+            found = self._directory("/".join(done)).get(fold(part))
+            done.append(part if found is None else found)
+        return "/".join(done)
+
+    def find(self, path: str) -> str | None:
+        """The spelled path of a file that exists."""
+        spelled = self.spell(path)
+        parent, _, name = spelled.rpartition("/")
+        return spelled if fold(name) in self._directory(parent) else None
+
+    def full(self, path: str) -> str:
+        return os.path.join(self.root, path) if path else self.root
+
+    def read(self, path: str) -> bytes:
+        try:
+            with open(self.full(path), "rb") as file:
+                return file.read()
+        except OSError as error:
+            raise UsageError(f"{self.full(path)}: {error.strerror}", remedy="run it as root") from error
+
+    def _directory(self, path: str) -> dict[str, str]:
+        found = self._names.get(path)
+        if found is None:
+            found = self._names[path] = {}
+            full = self.full(path)
+            try:
+                if path and stat.S_ISLNK(os.lstat(full).st_mode):
+                    raise UsageError(f"{full} is a symbolic link or a junction", remedy="name the tree it leads to")
+                names = os.listdir(full)
+            except (FileNotFoundError, NotADirectoryError):
+                return found
+            except OSError as error:
+                raise UsageError(f"{full}: {error.strerror}", remedy="run it as root") from error
+            for name in names:
+                if fold(name) in found:
+                    raise UsageError(
+                        f"{full} holds {name} and {found[fold(name)]}: Windows takes them for one file",
+                        remedy="remove the one that is not Windows' own",
+                    )
+                found[fold(name)] = name
+        return found
+
+    # -- facts -------------------------------------------------------------------------------------------------------
+
+    def hive(self, path: str) -> Hive | None:
+        """With the logs beside it replayed as far as it needs them."""
+        found = self.find(path)
+        if found is None:
+            return None
+        logs = [log for suffix in LOGS if (log := self.find(found + suffix)) is not None]
+        return read_hive(self.read(found), [data for log in logs if (data := self.read(log))])
+
+    def machine(self, boot_store: Hive | None = None, version: Version | None = None) -> System:
+        hives = {name: hive for name, path in HIVE_FILES.items() if (hive := self.hive(path)) is not None}
+        if boot_store is not None:
+            hives[BCD] = boot_store
+        bare = System(hives, FileView(), version)
+        return System(hives, self._listing(bare), bare.version)
+
+    def _listing(self, machine: System) -> FileView:
+        """The directories that the rules look into, and the files that services name elsewhere."""
+        files: dict[str, FileFact] = {}
+        complete = []
+        for top, deep, read in (
+            (INF, False, True), (DRIVERS, True, True), (DRIVER_STORE, True, False), (CATALOGUES, False, True),
+            (CONFIG, False, False),
+        ):  # fmt: skip
+            spelled = self.find(top)
+            if spelled is not None:
+                complete.append(top)
+                files.update({fold(path): self._fact(path, read) for path in self._files(spelled, deep)})
+        single = {path for service in machine.control("Services") or Key("") if (path := _image(service)) is not None}
+        for path in {*single, *LOADERS, "hiberfil.sys"}:
+            if fold(path) in files:
+                continue
+            complete.append(path)
+            found = self.find(path)
+            if found is not None:
+                files[fold(found)] = self._fact(found, path in single)
+        return FileView(files.values(), complete)
+
+    def _files(self, top: str, deep: bool) -> Iterator[str]:
+        waiting = [top]
+        while waiting:
+            here = waiting.pop()
+            for name in sorted(self._directory(here).values()):
+                path = f"{here}/{name}"
+                mode = os.lstat(self.full(path)).st_mode
+                if stat.S_ISDIR(mode) and deep:
+                    waiting.append(path)
+                elif stat.S_ISREG(mode):
+                    yield path
+
+    def _fact(self, path: str, read: bool) -> FileFact:
+        size = os.lstat(self.full(path)).st_size
+        if not read:
+            return FileFact(path, size)
+        data = self.read(path)
+        driver = path.lower().endswith((".sys", ".dll"))
+        return FileFact(path, size, blake3(data).hexdigest(), file_version(data) if driver else "")
+
+
+def _image(service: Key) -> str | None:
+    return image_path(service.name, service) if is_driver(service) else None
