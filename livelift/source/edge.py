@@ -12,14 +12,14 @@ if sys.platform == "win32":
     from livelift.source.windows_volumes import find_volumes
     from livelift.walk.windows import attributes_at, attributes_of_fd, list_directory
     from livelift.walk.windows_content import Small, read_small
-    from livelift.walk.windows_locked import read_sectors
+    from livelift.walk.windows_locked import read_locked
 else:
     from livelift.capture.choose import Choice, choose
     from livelift.source.volumes import find_volumes
     from livelift.walk.attributes import attributes_at, attributes_of_fd
     from livelift.walk.content import Small, read_small
     from livelift.walk.listing import list_directory
-    from livelift.walk.locked import read_sectors
+    from livelift.walk.locked import read_locked
 
 __all__ = [
     "Choice",
@@ -29,6 +29,6 @@ __all__ = [
     "choose",
     "find_volumes",
     "list_directory",
-    "read_sectors",
+    "read_locked",
     "read_small",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from livelift.model.entry import Attributes
-from livelift.source.edge import attributes_at, read_sectors
+from livelift.source.edge import attributes_at, read_locked
 from livelift.source.live import Gone, Live, Moved
 
 
@@ -26,4 +26,4 @@ class SectorReader:
 
     def _chunks(self, place: tuple[int, bytes]) -> Iterator[tuple[int, bytes]]:
         with self._live.directory(place[0]) as fd:
-            yield from read_sectors(b"/proc/self/fd/%d/%s" % (fd, place[1]))
+            yield from read_locked(fd, place[1])

@@ -45,6 +45,11 @@ class SectorsError(LiveliftError):
     code = "sectors"
 
 
+def read_locked(dir_fd: int, name: bytes) -> Iterator[tuple[int, bytes]]:
+    """`read_sectors` of a name in an open directory."""
+    return read_sectors(b"/proc/self/fd/%d/%s" % (dir_fd, name))
+
+
 def read_sectors(path: bytes, device: bytes | None = None) -> Iterator[tuple[int, bytes]]:
     """(offset, bytes) of the file's data in order, at most 1 MiB each; what is not in them is zeros.
 
