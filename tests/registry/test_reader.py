@@ -119,6 +119,24 @@ def free_cell(raw: Raw) -> int:
     return raw.key(b"R", values=(1, raw.cell(bytes(4), used=False)))
 
 
+def key_name_beyond_its_cell(raw: Raw) -> int:
+    key = raw.key(b"R")
+    raw.patch(key, 72, b"\x0d\0")
+    return key
+
+
+def value_name_beyond_its_cell(raw: Raw) -> int:
+    value = raw.value(b"v", 4, 0x80000004, 1)
+    raw.patch(value, 2, b"\x09\0")
+    return raw.key(b"R", values=(1, raw.offsets([value])))
+
+
+def descriptor_beyond_its_cell(raw: Raw) -> int:
+    security = raw.security(1)
+    raw.patch(security, 16, b"\x19\0\0\0")
+    return raw.key(b"R", security=security)
+
+
 FAULTS: list[tuple[Fault, str]] = [
     (loop, "belongs to another owner"),
     (value_twice, "belongs to another owner"),
@@ -129,6 +147,9 @@ FAULTS: list[tuple[Fault, str]] = [
     (two_values_of_a_name, "two values of 'R'"),
     (inside_a_cell, "no cell begins there"),
     (free_cell, "that cell is free"),
+    (key_name_beyond_its_cell, "its name of 13 bytes does not fit"),
+    (value_name_beyond_its_cell, "its name of 9 bytes does not fit"),
+    (descriptor_beyond_its_cell, "its descriptor of 25 bytes does not fit"),
     (lambda raw: raw.key(b"R", subkeys=(2, raw.list(b"li", [raw.key(b"a")]))), "a list of 1 subkeys where"),
     (lambda raw: raw.key(b"R", subkeys=(0xFFFFFFFF, raw.list(b"li", [raw.key(b"a")]))), "a list of 1 subkeys where"),
     (lambda raw: raw.key(b"R", values=(0x40000000, raw.offsets([]))), "a list of 1073741824 values"),
