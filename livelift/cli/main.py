@@ -22,7 +22,9 @@ VERBS = {
     "facts": "facts",
     "check": "check",
     "plan": "plan",
+    "adapt": "adapt",
     "hive": "hive",
+    "adapt-windows": "adapt_windows",
     "demo": "demo",
 }
 """Verb to module of this room. A verb that is asked for is the only one that is loaded: an agent starts in half the

@@ -11,6 +11,7 @@ from livelift.adapt import rules
 from livelift.adapt.linux.case import Policy, parse_policy
 from livelift.adapt.linux.plan import make_plan
 from livelift.adapt.linux.trees import Tree
+from livelift.adapt.plan import Plan
 from livelift.adapt.render import to_dict, to_text
 from livelift.checks.findings import Findings
 from livelift.cli.check import add_facts, read_facts
@@ -30,6 +31,11 @@ example:
 
 def register(verbs: Any) -> None:
     parser = add_verb(verbs, "plan", "what has to change for the other hardware", TEXT, run)
+    add_inputs(parser)
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """What a plan is made from."""
     add_facts(parser)
     parser.add_argument("--source-root", metavar="DIR", required=True, help="the source's tree, or a replica of it")
     parser.add_argument("--target-root", metavar="DIR", default="/", help="the target's tree (default /)")
@@ -61,7 +67,8 @@ def text_of(path: str) -> str:
         raise UsageError(f"{path}: {error}", remedy="name a readable TOML file") from error
 
 
-def run(options: argparse.Namespace) -> int:
+def plan_of(options: argparse.Namespace) -> Plan:
+    """With the operator's rules; nothing is changed. UsageError, as its parts say."""
     policy = parse_policy(text_of(options.policy)) if options.policy else Policy()
     overrides = rules.parse(text_of(options.rules)) if options.rules else None
     plan = make_plan(
@@ -71,8 +78,11 @@ def run(options: argparse.Namespace) -> int:
         tree(options.target_root),
         policy,
     )
-    if overrides is not None:
-        plan = rules.override(plan, overrides)
+    return rules.override(plan, overrides) if overrides is not None else plan
+
+
+def run(options: argparse.Namespace) -> int:
+    plan = plan_of(options)
     if options.json:
         print_json(to_dict(plan))
     else:

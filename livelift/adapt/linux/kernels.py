@@ -27,7 +27,11 @@ def keep_target_kernels(case: Case) -> None:
             if case.new.has(path):
                 case.copy("kernel", path, WHY)
         origin, path = f"{case.new.lib}/modules/{version}", f"{case.old.lib}/modules/{version}"
-        if case.new.has(origin) and not case.old.has(path):
+        if not case.new.has(origin):
+            case.draft.inhibit(
+                "target-modules", f"/{origin} of the target was not found", "name the target's root by --target-root"
+            )
+        elif not case.old.has(path):
             case.copy_tree("kernel", path, "the modules of the target's kernel", origin)
         if version not in {k.version for k in case.source.kernels}:
             case.draft.note(

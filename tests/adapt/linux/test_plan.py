@@ -128,6 +128,12 @@ def test_a_driver_that_the_source_kernel_lacks() -> None:
     assert "virtio_blk, virtio_net" in finding.diagnosis and "virtio_pci" not in finding.diagnosis
 
 
+def test_a_target_without_modules_is_an_inhibitor() -> None:
+    new = debian_new()
+    del new["usr/lib/modules/6.1.0-50-amd64"]
+    assert "target-modules" in findings(plan_of(SOURCE, TARGET, debian_old(), new))
+
+
 def test_firmware_is_united() -> None:
     old = debian_old(**{"usr/lib/firmware/a.bin": Item("file", 1), "usr/lib/firmware/both": Item("dir")})
     new = debian_new(
@@ -284,7 +290,10 @@ def command(tmp_path: Path) -> list[str]:
     for side, facts, files in (("source", SOURCE, debian_old()), ("target", TARGET, debian_new())):
         (tmp_path / f"{side}.json").write_bytes(msgspec.json.encode(facts))
         texts = {p: c if isinstance(c, str) else "x" * c.size for p, c in files.items() if not _is_tree(c)}
-        plant(tmp_path / side, {**texts, **{f"{p}/.": None for p, c in files.items() if _is_tree(c)}})
+        plant(
+            tmp_path / side,
+            {**texts, "/lib": "-> usr/lib", **{f"{p}/.": None for p, c in files.items() if _is_tree(c)}},
+        )
         words += [f"--{side}-facts", str(tmp_path / f"{side}.json"), f"--{side}-root", str(tmp_path / side)]
     return words
 

@@ -1,0 +1,1 @@
+"""The replica becomes the root: probing it, exchanging it for the running system's tree, and back."""
