@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from contextlib import suppress
 
@@ -55,7 +56,7 @@ def load_file(path: str) -> bytes:
 
 def save(path: str, data: bytes, like: str = "") -> None:
     """Put ``data`` at ``path`` at once and durably: a new file beside it, synced, renamed over it. With the mode and,
-    as far as allowed, the owner of the file ``like``."""
+    as far as allowed, the owner of the file ``like``; without one for the owner alone."""
     folder = os.path.dirname(os.path.abspath(path))
     try:
         descriptor, temporary = tempfile.mkstemp(prefix=".livelift-", dir=folder)
@@ -64,11 +65,10 @@ def save(path: str, data: bytes, like: str = "") -> None:
                 file.write(data)
                 if like:
                     shutil.copymode(like, temporary)
-                    status = os.stat(like)
-                    with suppress(PermissionError):
-                        os.fchown(file.fileno(), status.st_uid, status.st_gid)
-                else:
-                    os.fchmod(file.fileno(), 0o600)
+                    if sys.platform != "win32":
+                        status = os.stat(like)
+                        with suppress(PermissionError):
+                            os.chown(temporary, status.st_uid, status.st_gid)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -122,6 +122,8 @@ def _free_suffix(path: str) -> str:
 
 
 def _sync(folder: str) -> None:
+    if sys.platform == "win32":
+        return  # NTFS logs names itself, and a directory is not flushed by its path
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
