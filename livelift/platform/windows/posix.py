@@ -222,6 +222,18 @@ def _entries(handle: int) -> Iterator[DirEntry]:
                 yield DirEntry(_os.fsdecode(entry.name), plain and bool(entry.attributes & DIRECTORY))
 
 
+_final = dll.win32(
+    "kernel32", "GetFinalPathNameByHandleW", dll.HANDLE, dll.POINTER, dll.DWORD, dll.DWORD, result=dll.DWORD
+)
+
+
+def final_path(handle: int) -> str:
+    """The path with a drive letter, or with the mount point of its volume."""
+    buffer = ctypes.create_unicode_buffer(33000)
+    _final(handle, buffer, 33000, 0)
+    return buffer.value.removeprefix("\\\\?\\")
+
+
 def lstat(file: Any, *, dir_fd: int | None = None) -> stat_result:
     return stat(file, dir_fd=dir_fd, follow_symlinks=False)
 
