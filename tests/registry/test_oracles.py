@@ -186,6 +186,19 @@ def test_the_quick_ones_read_a_big_one(reader: Callable[[Path], Told], place: Pa
     assert (len(theirs), sum(map(len, theirs.values()))) == hive.counts() == (35595, 78901)
 
 
+def test_windows_own_file_is_read_as_others_read_it(place: Path) -> None:
+    """Data above 4 bytes: what lies in the place of an offset python-registry gives padded, and of types 16 bits."""
+    data = real("SYSTEM")
+    place.write_bytes(data)
+    ours, theirs = told(read_hive(data)), python_registry(place)
+    assert theirs.keys() == ours.keys()
+    for path, values in ours.items():
+        assert [value[0] for value in values] == [value[0] for value in theirs[path]]
+        assert [v[2] for v in values if len(v[2]) > 4] == [
+            theirs[path][index][2] for index, v in enumerate(values) if len(v[2]) > 4
+        ]
+
+
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.__name__)
 def test_a_reader_would_tell_a_fault(reader: Callable[[Path], Told], place: Path) -> None:
     """The comparison above can fail: with one name changed in the file it does."""

@@ -55,6 +55,14 @@ def test_every_kind_of_cell_is_read(minor: int) -> None:
     assert hive.counts() == (5, 6)
 
 
+def test_equal_descriptors_are_one_object() -> None:
+    raw = Raw()
+    one, same = raw.security(1), raw.security(1)
+    leaf = raw.list(b"li", [raw.key(b"a", security=same)])
+    root = read_hive(raw.hive(raw.key(b"R", security=one, subkeys=(1, leaf)))).root
+    assert [key.security is root.security for _, key in root.walk()] == [True, True]
+
+
 def test_a_predefined_handle_is_no_count() -> None:
     raw = Raw()
     hive = read_hive(raw.hive(raw.key(b"R", flags=0x6C, values=(0x80000050, NONE))))
