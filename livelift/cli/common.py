@@ -18,6 +18,8 @@ from typing import Any
 from livelift.errors import LiveliftError, UsageError
 from livelift.model.job import Map
 
+log = logging.getLogger(__name__)
+
 EXIT_CODES = """exit codes:
   0 ok   1 failed   2 usage   3 preflight inhibitors   4 finished with listed problems   5 verification mismatch
   6 refused in this state   7 agent or peer not reachable   8 locked   9 not trusted   75 try again later   130
@@ -134,8 +136,14 @@ def set_up_logging(verbose: bool) -> None:
 
 
 def raise_limits() -> None:
-    """Directories are held open by the hundred; the soft limit is 1024 by default (getrlimit(2))."""
-    if sys.platform == "win32":  # handles are not limited, and 8192 descriptors are there from the start
+    """Directories are held open by the hundred; the soft limit is 1024 by default (getrlimit(2)).
+
+    On Windows 8192 descriptors are there from the start; what an administrator may do has to be switched on instead."""
+    if sys.platform == "win32":
+        from livelift.platform.windows.privileges import NEEDED, enable
+
+        for name in enable(*NEEDED):
+            log.warning("without %s the agent cannot %s; run it as an administrator", name, NEEDED[name])
         return
     import resource
 

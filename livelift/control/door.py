@@ -49,13 +49,13 @@ class Door:
             os.close(fd)
 
     def _tell(self, port: int) -> None:
-        """The file is whole or not there, and its directory is private before the secret is in it."""
-        directory = Path(os.fsdecode(self._directory))
-        make_private(directory)
-        path = os.path.join(self._directory, PORT)
-        with open(path + b".new", "w", encoding="ascii") as file:
-            json.dump([port, self._secret.hex()], file)
-        os.replace(path + b".new", path)
+        """The file is whole or not there, and private before the secret is in it."""
+        path = Path(os.fsdecode(os.path.join(self._directory, PORT)))
+        new = path.with_suffix(".new")
+        new.touch(0o600)
+        make_private(new)
+        new.write_text(json.dumps([port, self._secret.hex()]), encoding="ascii")
+        os.replace(new, path)
 
     def admits(self, connection: socket.socket) -> bool:
         """Asked of every connection before anything is read from it."""

@@ -1,7 +1,8 @@
 """Registry hives as files: saving a loaded one, loading one to validate it, replacing one at the next boot.
 
 RegSaveKeyExW, RegLoadKeyW, RegUnLoadKeyW, RegReplaceKeyW (winreg.h); SeBackupPrivilege for the first,
-SeRestorePrivilege for the others. Wine 8 answers differently (docs/internals/windows.md): only a real machine shows that these work.
+SeRestorePrivilege for the others. Wine 8 answers differently (docs/internals/windows.md): only a real machine shows
+that these work.
 """
 
 from __future__ import annotations
