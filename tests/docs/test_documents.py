@@ -46,6 +46,12 @@ def test_the_command_line_is_that_of_the_parser() -> None:
     assert cli.OUT.read_text(encoding="utf-8") == cli.render(), "run: python docs/generate_cli.py"  # type: ignore[attr-defined]
 
 
+def test_the_windows_edits_are_those_of_the_rules() -> None:
+    edits = generator("generate_windows_edits")
+    text = edits.OUT.read_text(encoding="utf-8")  # type: ignore[attr-defined]
+    assert text == edits.render(), "run: python docs/generate_windows_edits.py"  # type: ignore[attr-defined]
+
+
 def rows(name: str) -> dict[int, tuple[str, str]]:
     """Number, name and last-but-one cell of the tables of kinds and messages."""
     text = (ROOT / "docs/internals" / name).read_text(encoding="utf-8")
@@ -88,7 +94,7 @@ def test_commands_and_options_exist(path: Path) -> None:
     known = dict(verbs)  # type: ignore[call-overload]
     for block in re.findall(r"^(?:```.*?^```| {4}.*?$)", path.read_text(encoding="utf-8"), re.M | re.S):
         for line in re.sub(r"\\\n", " ", block).splitlines():
-            match = re.search(r"^\s*(?:[$#] )?livelift ([a-z]+)\b(.*)", line)
+            match = re.search(r"^\s*(?:[$#] )?livelift ([a-z-]+)\b(.*)", line)
             if match is None:
                 continue
             verb, rest = match.groups()
