@@ -66,6 +66,7 @@ TUNABLE = {
     "pressure_limit": "pressure_limit",
     "cpu_limit": "cpu_limit",
     "idle_priority": "idle_priority",
+    "ntfs_target": "ntfs_target",
 }
 """Option to field of `SourceConfig`, which has the default. None: not given, so it stays as it is."""
 
@@ -122,6 +123,11 @@ def register(verbs: Any) -> None:
     parser.add_argument("--cpu-limit", type=float, metavar="PERCENT", help="of one core, for reading")
     parser.add_argument(
         "--idle-priority", action=argparse.BooleanOptionalAction, help="lowest CPU and I/O priority (default on)"
+    )
+    parser.add_argument(
+        "--ntfs-target",
+        action=argparse.BooleanOptionalAction,
+        help="from Windows: the target volumes are NTFS, mounted by ntfs-3g (default off)",
     )
     parser.add_argument(
         "--resync", action="store_true", help="set a damaged log aside, keep the replica, compare everything again"

@@ -33,7 +33,7 @@ from livelift.source.config import SourceConfig
 from livelift.source.cut_note import CutNote
 from livelift.source.dirty import Dirty
 from livelift.source.drain import Drain
-from livelift.source.edge import Choice, attributes_at, attributes_of_fd, choose, find_volumes
+from livelift.source.edge import Choice, attributes_at, attributes_of_fd, choose, find_volumes, store_as_ntfs
 from livelift.source.exclude import Exclusions
 from livelift.source.follower import Follower
 from livelift.source.gaps import Gaps
@@ -77,6 +77,7 @@ class SourceAgent:
         self.began = time.monotonic()
         self.initial_done = 0.0
 
+        store_as_ntfs(config.ntfs_target)
         self.volumes: Volumes = find_volumes(config.maps, config.own_directories())
         self.capture: Capture
         self.choice: Choice

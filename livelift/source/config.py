@@ -36,6 +36,7 @@ class SourceConfig(msgspec.Struct, frozen=True):
     idle_priority: bool = True
     verify_every: float = 600.0
     ignored: tuple[str, ...] = ()
+    ntfs_target: bool = False
 
     def own_directories(self) -> list[bytes]:
         return [self.directory, *self.own]

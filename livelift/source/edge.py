@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sys
 
+from livelift.model.problem import Problem
+
 if sys.platform == "win32":
     from livelift.capture.windows_choose import Choice, choose
     from livelift.source.windows_volumes import find_volumes
-    from livelift.walk.windows import attributes_at, attributes_of_fd, list_directory
+    from livelift.walk.windows import attributes_at, attributes_of_fd, list_directory, lost_parts, store_as_ntfs
     from livelift.walk.windows_content import Small, read_small
     from livelift.walk.windows_locked import read_locked
 else:
@@ -21,6 +23,13 @@ else:
     from livelift.walk.listing import list_directory
     from livelift.walk.locked import read_locked
 
+    def lost_parts() -> list[Problem]:
+        """What of an object cannot travel, beside its content. On Linux that is trouble with the object itself."""
+        return []
+
+    def store_as_ntfs(yes: bool) -> None:
+        """For a source whose attributes Linux has no place for."""
+
 __all__ = [
     "Choice",
     "Small",
@@ -29,6 +38,8 @@ __all__ = [
     "choose",
     "find_volumes",
     "list_directory",
+    "lost_parts",
     "read_locked",
     "read_small",
+    "store_as_ntfs",
 ]

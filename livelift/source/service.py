@@ -14,6 +14,7 @@ from livelift.model.record import Kind, Mark
 from livelift.platform.system import os
 from livelift.protocol.messages import CutAsk
 from livelift.source.agent import SourceAgent
+from livelift.source.edge import lost_parts
 from livelift.verify.render import render
 
 NOT_CUT = "the source serves already: a rollback is for after a cutover"
@@ -68,7 +69,7 @@ class SourceService:
         oldest = [t for t in (agent.dirty.oldest(), sender.lag.oldest()) if t]
         backlog = spool.backlog_bytes(sender.applied_lsn)
         percent = self._percent()
-        problems = [*walker.problems.values(), *agent.changes.problems.values()]
+        problems = [*walker.problems.values(), *agent.changes.problems.values(), *lost_parts()]
         return {
             "role": "source",
             "job": agent.config.job,
