@@ -16,7 +16,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from livelift.errors import CorruptError, WireError
+from livelift.errors import CorruptError, UsageError, WireError
+from livelift.model.job import Map
 from livelift.platform.linux import inode_flags
 from livelift.replay.trouble import Disagreement
 
@@ -270,3 +271,18 @@ class Directories:
         while self._open:
             os.close(self._open.popitem()[1].fd)
         self._db.close()
+
+
+def open_tops(maps: Sequence[Map]) -> list[int]:
+    """A descriptor of every map's target directory, in order. UsageError if one is not there."""
+    tops: list[int] = []
+    try:
+        for item in maps:
+            tops.append(os.open(item.target, OPEN_DIRECTORY))
+    except OSError as error:
+        for top in tops:
+            os.close(top)
+        raise UsageError(
+            f"target directory {os.fsdecode(item.target)}: {error.strerror}", remedy="make it, or correct the mapping"
+        ) from error
+    return tops

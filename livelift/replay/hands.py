@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Final
+from typing import Final, NamedTuple
 
 from livelift.replay.directories import Directory
 from livelift.replay.open_files import OpenFiles
 from livelift.replay.trouble import Notes
+
+
+class Counters(NamedTuple):
+    """Since this process started: records applied, objects made, bytes of content written."""
+
+    records: int
+    objects: int
+    bytes: int
 
 
 class Who:

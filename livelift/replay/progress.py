@@ -25,6 +25,7 @@ from livelift.replay.trouble import ReplicaError, replica_error
 
 _BITS: Final = 31
 _NS: Final = 1_000_000_000
+_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 
 class Mark:
@@ -232,3 +233,9 @@ def _unescape(text: bytes) -> bytes:
     """mountinfo writes space, tab, newline and backslash as three octal digits."""
     head, *rest = text.split(b"\\")
     return head + b"".join(bytes([int(part[:3], 8)]) + part[3:] for part in rest)
+
+
+def boot_id() -> str:
+    """Another one after every boot: random(4)."""
+    with open(_BOOT_ID, encoding="ascii") as file:
+        return file.read().strip()

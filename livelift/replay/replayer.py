@@ -13,16 +13,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final, NamedTuple, cast
 
-from livelift.errors import UsageError
 from livelift.model.job import Map
 from livelift.model.problem import Problem
 from livelift.model.record import Kind, Make, Record
 from livelift.replay import steps
 from livelift.replay.apply import CONTENT, ONCE, PARALLEL, judge
-from livelift.replay.directories import OPEN_DIRECTORY, OURS, Directories, Directory, check_name
-from livelift.replay.hands import Hands, Who
+from livelift.replay.directories import OURS, Directories, Directory, check_name, open_tops
+from livelift.replay.hands import Counters, Hands, Who
 from livelift.replay.names import before, is_done
-from livelift.replay.progress import Mark, Progress, start_afresh
+from livelift.replay.progress import Mark, Progress, boot_id, start_afresh
 from livelift.replay.trouble import Conflict, Disagreement, Ledger, ReplicaError
 from livelift.replay.unsent import Unsent
 from livelift.replay.workers import Item, Workers
@@ -30,7 +29,6 @@ from livelift.replay.workers import Item, Workers
 GROUP: Final = 2048
 """Records between two looks at the limits; bounds the memory of a group, not its meaning."""
 _DIRECTORY_KINDS: Final = frozenset({Kind.ATTRIBUTES, Kind.XATTR_SET, Kind.XATTR_REMOVE})
-_BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 _LOST: Final = "lost"  # instead of a boot id: pages that we wrote may never have reached the disk
 
 
@@ -40,14 +38,6 @@ class ApplyResult(NamedTuple):
     applied_lsn: int
     conflicts: list[Conflict]
     problems: list[Problem]
-
-
-class Counters(NamedTuple):
-    """Since this process started: records applied, objects made, bytes of content written."""
-
-    records: int
-    objects: int
-    bytes: int
 
 
 class Replayer:
@@ -68,12 +58,12 @@ class Replayer:
     ) -> None:
         os.makedirs(state_dir, mode=0o700, exist_ok=True)
         with ExitStack() as undo:
-            self._tops = _open_tops(maps)
+            self._tops = open_tops(maps)
             for top in self._tops:
                 undo.callback(os.close, top)
             self._directories = Directories(state_dir + b"/directories.sqlite", self._tops, open_directories)
             undo.callback(self._directories.close)
-            self._boot = _boot_id()
+            self._boot = boot_id()
             fresh = self._begin_epoch()
             self.durable_lsn = int(self._directories.get("durable") or 0)
             paths = [os.path.realpath(item.target) for item in maps]
@@ -400,22 +390,3 @@ class Replayer:
     def _refuse_if_broken(self) -> None:
         if self._broken:
             raise ReplicaError(f"this replayer cannot go on: {self._broken}", remedy="start the target agent again")
-
-
-def _open_tops(maps: Sequence[Map]) -> list[int]:
-    tops: list[int] = []
-    try:
-        for item in maps:
-            tops.append(os.open(item.target, OPEN_DIRECTORY))
-    except OSError as error:
-        for top in tops:
-            os.close(top)
-        raise UsageError(
-            f"target directory {os.fsdecode(item.target)}: {error.strerror}", remedy="make it, or correct the mapping"
-        ) from error
-    return tops
-
-
-def _boot_id() -> str:
-    with open(_BOOT_ID, encoding="ascii") as file:
-        return file.read().strip()

@@ -8,16 +8,15 @@ captured names on it wait (`livelift.merge.brackets`).
 from __future__ import annotations
 
 import logging
-import stat
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from livelift.merge.brackets import Brackets
-from livelift.merge.names import Seen, make_kind
-from livelift.model.entry import VOLUME_SHIFT, Attributes, make_stamp, object_id, stamp_of, volume_of
+from livelift.merge.names import Seen
+from livelift.model.entry import Attributes, stamp_of
 from livelift.model.problem import Problem
-from livelift.model.record import Kind, Make, Record, SetAttributes
+from livelift.model.record import Kind, Record, SetAttributes
 from livelift.platform.system import os
 from livelift.ports import Capture, Event
 from livelift.source.dirty import Dirty
@@ -28,6 +27,7 @@ from livelift.source.gaps import Gaps
 from livelift.source.journal import Journal
 from livelift.source.live import Gone, Live, Moved
 from livelift.source.readers import UNIT, Item, Outcome, Readers
+from livelift.source.walk_names import Names
 from livelift.source.walk_queue import Listing, WalkQueue
 from livelift.walk.listing import AT_ONCE, Listed
 
@@ -67,13 +67,19 @@ class Walker:
         self._scope = scope
         self.queue = WalkQueue(roots)
         self._own = threading.local()
-        self._reading: set[int] = set()  # new files that the readers have; the merge lock is held
-        self._parked: dict[int, list[tuple[int, bytes]]] = {}  # further names of those
         self.readers = Readers(journal, self._read, readers)
-        self.follower: Follower
+        self.names = Names(journal, live, brackets, dirty, self.queue, scope, self._hand_over, self._trouble)
         self.capture: Capture
         self.directories = 0
         self.problems: dict[tuple[int, bytes], Problem] = {}
+
+    @property
+    def follower(self) -> Follower:
+        return self.names.follower
+
+    @follower.setter
+    def follower(self, follower: Follower) -> None:
+        self.names.follower = follower
 
     # -- the queue ---------------------------------------------------------------------------------------------------
 
@@ -134,7 +140,7 @@ class Walker:
                     self._list(job, deep, known, fresh)
                 except OSError as error:
                     self._trouble(oid, b"", error)
-            self._fresh(fresh)
+            self.names.fresh(fresh)
         finally:
             self._leave(jobs)
 
@@ -159,95 +165,13 @@ class Walker:
         fd = job.handle.fd
         self.capture.watch_directory(job.oid, b"/proc/self/fd/%d" % fd)  # a path may be longer than PATH_MAX
         for chunk in list_directory(fd):
-            names = self._scoped(job, chunk)
+            names = self.names.scoped(job, chunk)
             if known or len(chunk) >= AT_ONCE:
-                self._chunk(job, names, known, deep)
+                self.names.chunk(job, names, known, deep)
             elif names:
                 fresh.append((job, names))
         if known:
-            self._missing(job)
-
-    def _scoped(self, job: Listing, chunk: Sequence[Listed]) -> Sequence[Listed]:
-        if self._scope.takes_all(job.oid):
-            return chunk
-        names = []
-        for entry in chunk:
-            if self._scope.included(job.oid, entry.name, entry.kind == stat.S_IFDIR):
-                names.append(entry)
-            elif self._scope.mount_point(job.oid, entry.name):
-                self._mount_point(job, entry.name, entry.inode)
-        return names
-
-    def _mount_point(self, job: Listing, name: bytes, inode: int) -> None:
-        """A mount that does not take part (proc, tmpfs): the replica gets the empty directory that is below it."""
-        with self._journal.lock:
-            if not self._journal.index.lookup(job.oid, name):
-                attributes = Attributes(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 0, 0)
-                self._journal.put(Kind.MKDIR, Make(object_id(volume_of(job.oid), inode), job.oid, name, attributes))
-
-    def _fresh(self, listed: list[tuple[Listing, Sequence[Listed]]]) -> None:
-        """Directories of which the log has no name yet."""
-        files: list[Item] = []
-        found: list[tuple[Listing, bytes, Seen]] = []
-        for job, names in listed:
-            volume = volume_of(job.oid) << VOLUME_SHIFT
-            for name, inode, kind in names:
-                if kind == stat.S_IFREG:
-                    files.append(Item(job, name, volume | inode))
-                else:
-                    self._see(job, name, found)
-        if files or found:
-            self._take(files, found, False)
-
-    def _chunk(self, job: Listing, names: Sequence[Listed], rescan: bool, deep: bool) -> None:
-        if rescan:
-            names = [n for n in names if not self._unchanged(job, n.name, deep)]
-        volume = volume_of(job.oid) << VOLUME_SHIFT
-        found: list[tuple[Listing, bytes, Seen]] = []
-        for name, _, kind in names:
-            if kind != stat.S_IFREG:
-                self._see(job, name, found)
-        self._take([Item(job, n.name, volume | n.inode) for n in names if n.kind == stat.S_IFREG], found, rescan)
-
-    def _see(self, job: Listing, name: bytes, found: list[tuple[Listing, bytes, Seen]]) -> None:
-        try:
-            seen = self._look(job.handle.fd, name)
-        except OSError as error:
-            self._vanished(job.oid, name, error)
-            return
-        if seen is not None:
-            found.append((job, name, seen))
-
-    def _take(self, files: list[Item], found: list[tuple[Listing, bytes, Seen]], rescan: bool) -> None:
-        """New files go to the readers. New directories, symlinks and the like go into the log together; what is known
-        under another name, or was known under this one, is settled."""
-        fresh: list[Item] = []
-        rest: list[Item] = []
-        made: list[int] = []
-        with self._journal.lock:
-            index = self._journal.index
-            known = index.which([item.oid for item in files])
-            opened = self._brackets.open
-            for item in files:
-                taken = item.oid in known or (rescan and index.lookup(item.job.oid, item.name))
-                if not taken and opened(item.oid):
-                    fresh.append(item)
-                else:  # a further link, a file that moved here, or a name that had another file
-                    rest.append(item)
-            self._reading.update(item.oid for item in fresh)
-            if found:
-                made = self._others(found, rescan)
-        for oid in made:
-            self.add(oid, True)
-        if rest:
-            more: list[tuple[Listing, bytes, Seen]] = []
-            for item in rest:
-                assert isinstance(item.job, Listing)
-                self._see(item.job, item.name, more)
-            with self._journal.lock:
-                self._others(more, rescan)
-        if fresh:
-            self._hand_over(fresh)
+            self.names.missing(job)
 
     def _hand_over(self, fresh: list[Item]) -> None:
         with self.queue.lock:
@@ -261,115 +185,6 @@ class Walker:
             self.readers.put(unit[:UNIT])
             del unit[:UNIT]
 
-    def _others(self, found: list[tuple[Listing, bytes, Seen]], rescan: bool) -> list[int]:
-        """The merge lock is held. Returns the directories that are new to the log."""
-        known = self._journal.index.which([seen.oid for _, _, seen in found])
-        records: list[Record] = []
-        for job, name, seen in found:
-            a = seen.attributes
-            if rescan or seen.oid in known or (a.nlink > 1 and not a.is_dir) or a.is_file:
-                self._settle(job, name)
-            else:
-                records.append(Record(make_kind(a.mode), Make(seen.oid, job.oid, name, a)))
-        if records:
-            self._journal.emit(records)
-        return [r.body.oid for r in records if r.kind is Kind.MKDIR]  # type: ignore[union-attr]
-
-    def _look(self, fd: int, name: bytes) -> Seen | None:
-        """None: on a mount that does not take part."""
-        st = os.stat(name, dir_fd=fd, follow_symlinks=False)
-        oid = self._live.object_of(st)
-        if not oid:
-            return None
-        if stat.S_ISDIR(st.st_mode):  # all its attributes come when its listing is done
-            return Seen(oid, Attributes(st.st_mode, st.st_uid, st.st_gid, 0, st.st_mtime_ns, st.st_atime_ns, 0))
-        return Seen(oid, attributes_at(fd, name))
-
-    def _settle(self, job: Listing, name: bytes) -> None:
-        """Looked at once more with the merge lock held: it may have moved since, and the log may know."""
-        parent = job.oid
-        try:
-            seen = self._look(job.handle.fd, name)
-        except OSError as error:
-            self._vanished(parent, name, error)
-            return
-        if seen is None:
-            return
-        being_read = self._brackets.is_open(seen.oid) and self._journal.index.place(seen.oid) is None
-        if seen.attributes.is_file and being_read:
-            self._park(seen.oid, parent, name)
-        else:
-            self.follower.settle(parent, name, seen, 0)
-
-    def _unchanged(self, job: Listing, name: bytes, deep: bool) -> bool:
-        """True if the name leads where the index says; what changed behind it is marked."""
-        with self._journal.lock:
-            known = self._journal.index.known(job.oid, name)
-        if known is None:
-            return False
-        try:
-            st = os.stat(name, dir_fd=job.handle.fd, follow_symlinks=False)
-        except OSError:
-            return False
-        if self._live.object_of(st) != known.oid or stat.S_IFMT(st.st_mode) != stat.S_IFMT(known.mode):
-            return False
-        if known.is_dir:
-            if deep:
-                self.add(known.oid, True)
-        elif make_stamp(st.st_size, st.st_mtime_ns, st.st_ctime_ns) != known.stamp:
-            self._dirty.add(known.oid, True)
-        return True
-
-    def _park(self, oid: int, parent: int, name: bytes) -> None:
-        """A further name of a file whose first name is being read: settled when that is in the log. The merge lock is
-        held. There may be thousands of them, so nobody asks again and again."""
-        if oid in self._reading:
-            self.queue.count(1)
-            self._parked.setdefault(oid, []).append((parent, name))
-        else:
-            self._again(parent, name)
-
-    def _again(self, oid: int, name: bytes) -> None:
-        """It was replaced while it was being read: settled a moment later by what is there."""
-        self.queue.later(0.03, lambda: self._look_again(oid, name))
-
-    def _look_again(self, oid: int, name: bytes) -> None:
-        try:
-            with self._journal.lock:
-                seen = self._live.look(oid, name)
-                if (
-                    seen is not None
-                    and self._brackets.is_open(seen.oid)
-                    and self._journal.index.place(seen.oid) is None
-                ):
-                    self._park(seen.oid, oid, name)
-                    return
-                self.follower.settle(oid, name, seen, 0)
-            self._dirty.add(oid, False)
-        except (Moved, Gone):
-            self.add(oid, False)
-        except OSError as error:
-            self._trouble(oid, name, error)
-
-    def _missing(self, job: Listing) -> None:
-        """Names that the index has and the directory has not (any more)."""
-        oid, fd = job.oid, job.handle.fd
-        for known in self._journal.index.listing(oid):
-            try:
-                st = os.stat(known.name, dir_fd=fd, follow_symlinks=False)
-                included = self._scope.included(oid, known.name, known.is_dir)
-                if (self._live.object_of(st) == known.oid and included) or self._scope.mount_point(oid, known.name):
-                    continue
-            except OSError:
-                included = True  # settled below, by a second look
-            with self._journal.lock:
-                try:
-                    seen = self._live.look(oid, known.name) if included else None
-                except (Moved, Gone):
-                    return
-                if self._journal.index.lookup(oid, known.name) == known.oid:
-                    self.follower.settle(oid, known.name, seen, 0)
-
     # -- the end of a directory --------------------------------------------------------------------------------------
 
     def _read(self, out: Outcome) -> None:
@@ -378,16 +193,15 @@ class Walker:
         with self._journal.lock:
             for oid in self._brackets.close_quiet([item.oid for item in items]):
                 self.follower.reopen(oid)
-            self._reading.difference_update(item.oid for item in items)
-            parked = [place for item in items for place in self._parked.pop(item.oid, ())]
+            parked = self.names.finished(items)
         for item in out.large:
             self._bulk.add(item.oid, True, delay=0.0)
         for item in out.again:
-            self._again(item.job.oid, item.name)
+            self.names.again(item.job.oid, item.name)
         for item, error in out.failed:
             self._locked(item, error)
         for parent, name in parked:
-            self._look_again(parent, name)
+            self.names.look_again(parent, name)
             self.queue.count(-1)
         counts: dict[Listing, int] = {}
         for item in items:
@@ -446,11 +260,6 @@ class Walker:
             with self._journal.lock:
                 for oid in self._brackets.close_quiet([job.oid for job in jobs]):
                     self.follower.reopen(oid)
-
-    def _vanished(self, oid: int, name: bytes, error: OSError) -> None:
-        """A name that is gone since the listing is no trouble: its event waits at the bracket."""
-        if not isinstance(error, FileNotFoundError | NotADirectoryError):
-            self._trouble(oid, name, error)
 
     def _trouble(self, oid: int, name: bytes, error: OSError) -> None:
         reason = os.strerror(error.errno) if error.errno else str(error)

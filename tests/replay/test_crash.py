@@ -168,7 +168,7 @@ def test_a_power_cut(seed: int, steps: int) -> None:
             if oid in lost and oid in world.files:
                 with open(here.top + b"/" + path, "wb") as file:
                     file.write(b"garbage of a lost page")
-        with mock.patch.object(module, "_boot_id", lambda: "another boot"):
+        with mock.patch.object(module, "boot_id", lambda: "another boot"):
             replayer = here.open()
             try:
                 conflicts = feed(replayer, world.log.records[durable:], world.rng)

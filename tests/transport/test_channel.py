@@ -345,6 +345,7 @@ def test_close_does_not_wait_for_the_limiter(world):
 
 
 def test_no_threads_or_sockets_are_left(world):
+    before = set(threading.enumerate())  # those of other tests may still be ending
     source, target = world.streaming(2)
     source.send_batch(batch_of(1))
     target.receive(5).release()
@@ -352,7 +353,7 @@ def test_no_threads_or_sockets_are_left(world):
     target.close()
     assert all(connection.fileno() == -1 for channel in (source, target) for connection in channel._sockets())
     deadline = time.monotonic() + 10  # a thread that was told to end may need a moment on a busy machine
-    while left := [thread.name for thread in threading.enumerate() if thread.name.startswith("lane-")]:
+    while left := [t.name for t in set(threading.enumerate()) - before if t.name.startswith("lane-")]:
         assert time.monotonic() < deadline, left
         time.sleep(0.02)
 
