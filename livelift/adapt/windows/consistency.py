@@ -13,6 +13,7 @@ from livelift.adapt.windows.consistency_drivers import driver_findings
 from livelift.adapt.windows.consistency_oem import oem_findings
 from livelift.adapt.windows.identity import KEYS, ROOTS
 from livelift.adapt.windows.mounted_devices import is_fixed, letters, system_letter
+from livelift.adapt.windows.network import component_services
 from livelift.adapt.windows.system import SYSTEM, System
 from livelift.checks.findings import Finding, Level
 from livelift.registry.tree import Key, fold
@@ -78,7 +79,7 @@ def identity_findings(merged: System, source: System, target: System) -> Iterato
 
 
 def binding_findings(merged: System, source: System, target: System) -> Iterator[Finding]:
-    """Adapters that the bindings of TCP/IP name are installed."""
+    """Adapters that the bindings of TCP/IP name are installed; so are the services of network components."""
 
     def dangling(machine: System) -> set[str]:
         known = {fold(guid) for guid in _adapter_guids(machine)}
@@ -87,6 +88,13 @@ def binding_findings(merged: System, source: System, target: System) -> Iterator
         guids = {fold(name.rpartition("\\")[2]) for name in bound}
         return {guid for guid in guids if guid.startswith("{") and guid not in known}
 
+    services = merged.control("Services") or Key("")
+    known = target.control("Services") or Key("")
+    for component, name in component_services(merged):
+        if services.get(name) is None:
+            level = Level.NOTE if known.get(name) is None else Level.INHIBITOR
+            diagnosis = f"the network component {component} names the service {name}, which does not exist"
+            yield Finding("network-service-missing", level, diagnosis, REMEDY)
     before = dangling(target)
     for guid in sorted(dangling(merged)):
         level = Level.NOTE if guid in before else Level.INHIBITOR

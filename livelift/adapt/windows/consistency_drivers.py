@@ -20,6 +20,7 @@ REMEDY = "look at the plan's edits of this key and at the rules file; do not boo
 def driver_findings(merged: System, source: System, target: System) -> Iterator[Finding]:
     yield from _worse("enum-service-missing", enum_services(merged), enum_services(target))
     yield from _worse("driver-value-dangling", driver_values(merged), driver_values(target))
+    yield from _worse("video-missing", video(merged), video(target))
     yield from _worse("filter-dangling", filters(merged), filters(target))
     yield from _files(merged, source, target)
     yield from _switched_off(merged, target)
@@ -56,6 +57,18 @@ def driver_values(machine: System) -> dict[str, str]:
             found[fold(path)] = (
                 f"the device {path} has the driver instance {driver}, which Control\\Class does not have"
             )
+    return found
+
+
+def video(machine: System) -> dict[str, str]:
+    """Display adapters whose settings are not there."""
+    known = machine.control("Control\\Video") or Key("")
+    found = {}
+    for path, device in leaves(machine.control("Enum")):
+        parameters = device.get("Device Parameters")
+        guid = text_of(parameters.value("VideoID")) if parameters is not None else ""
+        if guid and known.get(guid) is None:
+            found[fold(path)] = f"the device {path} has the VideoID {guid}, which Control\\Video does not have"
     return found
 
 

@@ -10,6 +10,8 @@ BY_DEVICE = (
     "Control\\DevicePanels",
     "Control\\DeviceContainerPropertyUpdateEvents",
 )
+BY_NAME = "Control\\Video"
+"""Settings of display adapters, under the GUID that VideoID of a device names."""
 BY_MACHINE = ("Control\\PnP", "Control\\IDConfigDB", "Hardware Profiles")
 
 
@@ -19,6 +21,10 @@ def plan(bench: Bench) -> None:
         id = f"device-classes/{path.rpartition(chr(92))[2].lower()}"
         if not bench.graft_control(id, reason, path):
             bench.remove_key(id, f"{reason}; the target has none", f"{bench.set}\\{path}")
+    for adapter in bench.target.control(BY_NAME) or ():
+        if bench.control(f"{BY_NAME}\\{adapter.name}") is None:
+            id = f"device-classes/video/{adapter.name.lower()}"
+            bench.graft_control(id, "a display adapter of the target names it", f"{BY_NAME}\\{adapter.name}")
     for path in BY_MACHINE:
         id = f"device-classes/{path.rpartition(chr(92))[2].lower().replace(' ', '-')}"
         if not bench.graft_control(id, "it describes the target's hardware profile", path):

@@ -42,14 +42,16 @@ def _software_devices(bench: Bench) -> None:
     merged = bench.control("Enum")
     for path, instance in leaves(bench.source.control("Enum")):
         bus, _, rest = path.partition(SEPARATOR)
-        if fold(bus) not in SOFTWARE_BUSES or (merged is not None and merged.find(path) is not None):
-            continue
-        if fold(rest).startswith(LEGACY) or any(fold(path).startswith(fold(prefix)) for prefix in VOLATILE):
+        if fold(bus) not in SOFTWARE_BUSES:
             continue
         if any(fold(path).startswith(prefix + SEPARATOR) for prefix in WANTED):
             _keep(bench, path, instance)
-        else:
-            lost.append(f"{path} ({text_of(instance.value('Service')) or 'no service'})")
+            continue
+        if merged is not None and merged.find(path) is not None:
+            continue
+        if fold(rest).startswith(LEGACY) or any(fold(path).startswith(fold(prefix)) for prefix in VOLATILE):
+            continue
+        lost.append(f"{path} ({text_of(instance.value('Service')) or 'no service'})")
     if lost:
         bench.draft.warn(
             "software-devices-lost",
@@ -59,29 +61,33 @@ def _software_devices(bench: Bench) -> None:
 
 
 def _keep(bench: Bench, path: str, instance: Key) -> None:
+    """Where the target has it too, only the driver instance is the source's: it holds the targets to connect to."""
     reason = "a software device of the source's workload"
-    name = path.rpartition(SEPARATOR)[0].replace(SEPARATOR, "-").lower()
-    bench.graft(
-        f"devices/{name}",
-        reason,
-        f"{bench.set}\\Enum\\{path}",
-        f"{bench.source.control_set}\\Enum\\{path}",
-        side="source",
-    )
     driver = text_of(instance.value("Driver"))
     guid = driver.partition(SEPARATOR)[0]
+    theirs = bench.target.control(f"Enum\\{path}")
+    if theirs is None:
+        origin = f"{bench.source.control_set}\\Enum\\{path}"
+        bench.graft(f"devices/{_name(path)}", reason, f"{bench.set}\\Enum\\{path}", origin, side="source")
     cls = bench.target.control(f"Control\\Class\\{guid}") if driver else None
     if cls is None or bench.source.control(f"Control\\Class\\{driver}") is None:
         return
-    free = next(n for n in range(10000) if cls.get(f"{n:04d}") is None)
+    new = text_of(theirs.value("Driver")) if theirs is not None else ""
+    if not new:
+        free = next(n for n in range(10000) if cls.get(f"{n:04d}") is None)
+        new = f"{guid}\\{free:04d}"
     # Control\Class is grafted by the next rule; what is decided here is put in there
-    bench.kept_instances.append((path, f"{guid}\\{free:04d}", driver))
+    bench.kept_instances.append((path, new, driver))
+
+
+def _name(path: str) -> str:
+    return path.rpartition(SEPARATOR)[0].replace(SEPARATOR, "-").lower()
 
 
 def keep_instances(bench: Bench) -> None:
     """The Class instances of the devices that were kept, under numbers that the target does not use."""
     for path, new, old in bench.kept_instances:
-        name = path.rpartition(SEPARATOR)[0].replace(SEPARATOR, "-").lower()
+        name = _name(path)
         origin = f"{bench.source.control_set}\\Control\\Class\\{old}"
         reason = "the driver instance of a software device of the source"
         bench.graft(f"devices/{name}/class", reason, f"{bench.set}\\Control\\Class\\{new}", origin, side="source")

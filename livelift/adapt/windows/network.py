@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from livelift.adapt.windows.adapters import NET_CLASS, TCPIP, Adapter, adapters, interface, static_addresses
 from livelift.adapt.windows.bench import Bench, Rule
-from livelift.adapt.windows.system import System
+from livelift.adapt.windows.system import System, value_of
 from livelift.registry.tree import Key, Value, fold
 from livelift.registry.values import text_of
 
@@ -39,6 +41,7 @@ def plan(bench: Bench) -> None:
         if not bench.graft_control(f"network/{name}", reason, path):
             bench.remove_key(f"network/{name}", f"{reason}; it has none", f"{bench.set}\\{path}")
     _linkage(bench)
+    _services(bench)
     for ours, theirs in pairs:
         _addresses(bench, ours, theirs)
         _name(bench, ours, theirs)
@@ -132,6 +135,35 @@ def _linkage(bench: Bench) -> None:
         if theirs is not None and theirs.value("Bind") is not None and mine is not None:
             id = f"network/linkage/{service.name.lower()}"
             bench.graft_control(id, "its bindings name the target's adapters", f"Services\\{service.name}\\Linkage")
+
+
+def _services(bench: Bench) -> None:
+    """A protocol or filter that only the target has stays bound to its adapters, so its service must be there."""
+    for component, name in component_services(bench.target):
+        theirs = bench.target.control(f"Services\\{name}")
+        if theirs is None or bench.control(f"Services\\{name}") is not None:
+            continue
+        reason = (
+            f"the target's network component {component} needs it: a mandatory filter without driver stops the adapter"
+        )
+        path = f"{bench.control_key('Services').name}\\{name}"
+        bench.graft(
+            f"network/service/{name.lower()}", reason, f"{bench.set}\\{path}", f"{bench.other}\\Services\\{name}"
+        )
+        bench.draft.warn(
+            "network-component-added",
+            f"{component} of the target is bound to its adapters and stays: its service {name} comes along",
+            "uninstall it on the target first if it is not wanted",
+        )
+
+
+def component_services(machine: System) -> Iterator[tuple[str, str]]:
+    """(ComponentId, service) of the protocols, filters, clients and services that are installed."""
+    for group in machine.control("Control\\Network") or ():
+        for component in group:
+            name = value_of(component.get("Ndi"), "Service")
+            if name:
+                yield text_of(component.value("ComponentId")) or component.name, name
 
 
 def _lost(bench: Bench) -> None:

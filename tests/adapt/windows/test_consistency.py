@@ -141,6 +141,17 @@ FAULTS: dict[str, tuple[str, Callable[[System], object]]] = {
         lambda m: set_text(cs(m).make("Control\\ComputerName\\ComputerName"), "ComputerName", "new"),
     ),
     "licence of the target": ("identity-mixed", lambda m: set_text(root(m).make("WPA"), "licence", "new")),
+    "network component without service": (
+        "network-service-missing",
+        lambda m: (
+            set_text(cs(m).make("Control\\Network\\{c}\\{1}\\Ndi"), "Service", "nicdrv"),
+            key_of(cs(m), "Services").remove("nicdrv"),
+        ),
+    ),
+    "display adapter without settings": (
+        "video-missing",
+        lambda m: set_text(cs(m).make("Enum\\PCI\\AHCI\\1\\Device Parameters"), "VideoID", "{9}"),
+    ),
     "binding to an adapter that is gone": (
         "binding-dangling",
         lambda m: key_of(cs(m), f"Control\\Class\\{NET}").remove("0000"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from livelift.adapt.windows.apply import same_tree
 from livelift.adapt.windows.device_classes import RULE
+from livelift.registry.values import set_text
 from tests.adapt.windows.machine import findings, pair, run
 
 
@@ -21,3 +22,11 @@ def test_a_hardware_profile_is_never_left_out() -> None:
     target.cs.remove("Hardware Profiles")
     bench = run(RULE, source, target)
     assert bench.control("Hardware Profiles") is not None and findings(bench) == ["hardware-profile-missing"]
+
+
+def test_display_settings_are_united() -> None:
+    source, target = pair()
+    set_text(source.cs.make("Control\\Video\\{1}"), "of", "old")
+    set_text(target.cs.make("Control\\Video\\{2}"), "of", "new")
+    video = run(RULE, source, target).control("Control\\Video")
+    assert video is not None and [key.name for key in video] == ["{1}", "{2}"]

@@ -35,6 +35,19 @@ def test_the_iscsi_initiator_is_put_back_with_a_free_class_instance() -> None:
     assert instance is not None and text_of(instance.value("DriverDesc")) == "iScsiPrt of old"
 
 
+def test_an_iscsi_initiator_that_both_have_keeps_the_sources_targets() -> None:
+    source, target = pair()
+    for machine in (source, target):
+        machine.device("ROOT\\ISCSIPRT\\0000", "iScsiPrt", SCSI, 4 if machine is source else 2)
+    set_text(source.cs.make(f"Control\\Class\\{SCSI}\\0004\\PersistentTargets\\1"), "TargetName", "iqn.san")
+    bench = run(devices.RULE, source, target)
+    classes.plan(bench)
+    device = bench.control("Enum\\ROOT\\ISCSIPRT\\0000")
+    assert device is not None and text_of(device.value("Driver")) == f"{SCSI}\\0002"
+    kept = bench.control(f"Control\\Class\\{SCSI}\\0002\\PersistentTargets\\1")
+    assert kept is not None and text_of(kept.value("TargetName")) == "iqn.san"
+
+
 def test_other_software_devices_are_told_and_those_made_anew_are_not() -> None:
     source, target = pair()
     set_text(source.cs.make("Enum\\ROOT\\NET\\0000"), "Service", "msloop")

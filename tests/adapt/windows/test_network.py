@@ -81,6 +81,16 @@ def test_what_is_bound_to_the_old_adapters_is_told() -> None:
     assert findings(run(RULE, source, target)) == ["network-components-lost", "ipv6-static"]
 
 
+def test_a_filter_that_only_the_target_has_brings_its_service() -> None:
+    source, target = pair()
+    key = target.cs.make("Control\\Network\\{4d36e974-e325-11ce-bfc1-08002be10318}\\{1}")
+    set_text(key, "ComponentId", "team_filter")
+    set_text(key.make("Ndi"), "Service", "teamflt")
+    target.service("teamflt", 1)
+    bench = run(RULE, source, target)
+    assert bench.control("Services\\teamflt") is not None and findings(bench) == ["network-component-added"]
+
+
 def test_a_name_that_another_connection_has_is_left() -> None:
     source, target = pair()
     target.adapter(SECOND, "Ethernet0", 1)
