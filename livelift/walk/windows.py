@@ -198,6 +198,11 @@ def _kind(attributes: int, tag: int) -> int:
 _reader = Reader()
 
 
+def lost_parts() -> list[Problem]:
+    """What could not be read, or cannot travel, of objects that are otherwise moved."""
+    return list(_reader.problems.values())
+
+
 def store_as_ntfs(yes: bool) -> None:
     """Choose once, before the walk begins, how attributes are told."""
     _reader.prefix = NTFS if yes else OTHER
