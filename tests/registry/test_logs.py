@@ -73,10 +73,12 @@ def new(first: int, *generations: int) -> bytes:
         ([new(7, 1, 2), new(10, 4)], 2, 2, True),
         ([new(7, 1, 2)[:-600], b""], 1, 1, False),
         ([new(7, 1, 2) + new(7, 91)[512:]], 2, 2, False),
+        ([new(7, 1, 2) + new(12, 91)[512:]], 2, 2, False),
     ],
     ids=[
         "no log", "empty logs", "one log", "two logs", "in any order", "entries that it has already", "a later start",
         "old entries only", "logs that overlap", "a gap between the logs", "a torn tail", "remains of an earlier round",
+        "remains of another hive",
     ],
 )  # fmt: skip
 def test_new_logs(logs: list[bytes], seen: int, recovered: int, dirty: bool) -> None:

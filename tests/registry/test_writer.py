@@ -110,6 +110,7 @@ def lists_of(data: bytes) -> list[tuple[bytes, int]]:
         (6, LEAF, [(b"lh", LEAF)]),
         (5, LEAF + 1, [(b"ri", 2), (b"lh", LEAF), (b"lh", 1)]),
         (3, LEAF + 1, [(b"ri", 2), (b"lf", LEAF), (b"lf", 1)]),
+        (4, 1, [(b"lf", 1)]),
         (5, 3247, [(b"ri", 7), *[(b"lh", LEAF)] * 6, (b"lh", 3247 - 6 * LEAF)]),
     ],
 )
@@ -137,6 +138,33 @@ def test_data_of_every_size(size: int, minor: int) -> None:
     assert next(checked(data).root.values).data == value.data
     segments = [at for at in range(BLOCK, len(data), 8) if data[at + 4 : at + 6] == b"db"]
     assert len(segments) == (size > 16344 and minor >= 4)
+
+
+def test_every_segment_has_a_cell_of_full_size() -> None:
+    """As Windows allocates them (sizes as seen in SYSTEM hives of 7 and 10); hivex and libregf rely on it."""
+    hive = Hive(Key("R", 0, DESCRIPTOR))
+    hive.root.set("v", 3, bytes(2 * 16344 + 10))
+    bins = memoryview(write_hive(hive))[BLOCK:]
+    (record,) = [at for at in range(0, len(bins), 8) if bins[at + 4 : at + 8] == b"db\3\0"]
+    (places,) = struct.unpack_from("<I", bins, record + 8)
+    cells = struct.unpack_from("<3I", bins, places + 4)
+    assert [struct.unpack_from("<i", bins, cell) for cell in cells] == [(-16352,)] * 3
+
+
+def test_values_without_a_name_and_without_data_are_as_windows_has_them() -> None:
+    hive = Hive(Key("R", 0, DESCRIPTOR))
+    for name in ("", "latin ü", "Ω"):
+        hive.root.set(name, 1, b"")
+    data = write_hive(hive)
+    cells = [struct.unpack_from("<HIIIH", data, at + 2) for at in range(0, len(data), 4) if data[at : at + 2] == b"vk"]
+    assert cells == [(0, 0x80000000, 0, 1, 0), (7, 0x80000000, 0, 1, 1), (2, 0x80000000, 0, 1, 0)]
+
+
+def test_subkeys_are_in_the_order_of_their_units() -> None:
+    hive = Hive(Key("R", 0, DESCRIPTOR))
+    for name in ("\uffee", "\U00010000", "b", "ä", "_", "A"):
+        hive.root.add(Key(name, 0, DESCRIPTOR))
+    assert [key.name for key in checked(write_hive(hive)).root] == ["A", "b", "_", "ä", "\U00010000", "\uffee"]
 
 
 def test_descriptors_are_shared_and_counted() -> None:
