@@ -193,7 +193,8 @@ def run_merge(options: argparse.Namespace) -> int:
         other = _read(options.other, options)
         sources.append((options.other, other))
         for wanted in options.path:
-            path, key = _find(other, wanted, options.other)
+            _, key = _find(other, wanted, options.other)
+            path = real_path(hive, wanted.strip(SEPARATOR))  # each hive has a current control set of its own
             into = hive.find(path)
             if into is None or (options.replace and path):
                 graft(hive.root, path, key)

@@ -222,6 +222,23 @@ def test_keys_of_another_hive(file: Path, tmp_path: Path, capsys: pytest.Capture
     assert disk is not None and disk.get("Enum") is None, "replaced"
 
 
+def test_each_hive_has_its_own_current_control_set(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, out = tmp_path / "OTHER", tmp_path / "OUT"
+    hive = Hive(Key("ROOT", 1, b"s" * 20))
+    set_number(hive.root.make("Select"), "Current", 3)
+    hive.root.make("ControlSet003\\Services\\new\\below")
+    other.write_bytes(write_hive(hive))
+    words = ["merge", file, "--from", other, "--path", "\\CurrentControlSet\\Services\\new", "-o", out]
+    assert run(capsys, *words)[0] == 0
+    merged = read_hive(out.read_bytes())
+    assert merged.find("ControlSet001\\Services\\new\\below") is not None
+    assert merged.find("ControlSet003") is None
+    assert run(capsys, "merge", file, "--from", other, "--path", "\\", "--replace", "-o", out)[0] == 0
+    assert run(capsys, "diff", other, out) == (0, "", "")
+
+
 def test_usage(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = changes(tmp_path, "[HKLM\\SYSTEM\\New]\n")
     for words in (
