@@ -71,6 +71,8 @@ def scan(root: str) -> Tree:
             status = os.stat(name, dir_fd=handle, follow_symlinks=False)
             seen = first.setdefault(status.st_ino, path)
             names[path] = seen
+            if stat.S_ISLNK(status.st_mode) and name in children:
+                children.remove(name)  # `os.fwalk` would open what it leads to, which may be nobody's business here
             if seen == path or stat.S_ISDIR(status.st_mode):
                 entries[path] = read_entry(handle, name)
     return Tree(entries, names)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from livelift.demo.compare import CHUNK, compare, holes_lost
+from livelift.demo.compare import CHUNK, compare, holes_lost, scan
 from livelift.demo.nasties import _links, _names, _space, _times_and_modes
 
 
@@ -119,3 +119,23 @@ def test_an_unreadable_tree_is_an_error_and_not_equal(tmp_path: Path) -> None:
 def test_small_changes_of_allocation_are_no_lost_holes() -> None:
     assert not holes_lost(1 << 30, (1 << 30) + CHUNK)
     assert holes_lost(4096, 4096 + 2 * CHUNK)
+
+
+def test_what_a_symlink_leads_to_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/usr/lib/ssl/private leads to a directory that only root may open: the judge of a demo without root fell over
+    it."""
+    (tmp_path / "tree" / "below").mkdir(parents=True)
+    (tmp_path / "private").mkdir()
+    (tmp_path / "tree" / "link").symlink_to(tmp_path / "private")
+    opened: list[object] = []
+    real = os.open
+
+    def note(path: object, *arguments: object, **named: object) -> int:
+        opened.append(path)
+        return real(path, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", note)
+    tree = scan(str(tmp_path / "tree"))
+    assert b"link" not in opened
+    assert b"below" in opened
+    assert tree.names.keys() == {b"link", b"below"}
