@@ -22,8 +22,9 @@ from livelift.registry.reader import read_hive
 from livelift.registry.tree import Hive
 from livelift.registry.writer import write_hive
 
-NTFS_ATTRIBUTES = ("system.ntfs_acl", "system.ntfs_attrib_be", "system.ntfs_times_be")
-"""ntfs-3g(8), "Extended attributes": the ones that are set last stay (times)."""
+NTFS_ATTRIBUTES = ("system.ntfs_acl", "system.ntfs_attrib_be", "system.ntfs_dos_name", "system.ntfs_times_be")
+"""ntfs-3g(8), "Extended attributes". Times come last: setting the others changes them. Alternate streams are copied
+with the other extended attributes, which takes the default streams_interface=xattr of the mount."""
 
 
 def hive_bytes(hives: dict[str, Hive]) -> dict[str, bytes]:
@@ -102,6 +103,9 @@ def copy_ntfs(origin: str, path: str) -> bool:
             if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
                 continue
             raise
-        os.setxattr(path, name, value, follow_symlinks=False)
+        try:
+            os.setxattr(path, name, value, follow_symlinks=False)
+        except FileExistsError:
+            pass  # a short name that another file of the directory has already; the long one is what drivers go by
         found = True
     return found

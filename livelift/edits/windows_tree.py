@@ -134,6 +134,11 @@ class WindowsTree:
             for name in sorted(self._directory(here).values()):
                 path = f"{here}/{name}"
                 mode = os.lstat(self.full(path)).st_mode
+                if stat.S_ISLNK(mode):
+                    raise UsageError(
+                        f"{self.full(path)} is a link, or compressed by the system (WOF), which the mount cannot read",
+                        remedy="uncompress it on its machine (compact /u /exe), or mount with ntfs-3g's plugin for it",
+                    )
                 if stat.S_ISDIR(mode) and deep:
                     waiting.append(path)
                 elif stat.S_ISREG(mode):
