@@ -10,7 +10,16 @@ from typing import Any
 
 from livelift.cli.common import EXIT_CODES, add_verb, human, print_json
 from livelift.cli.hive_files import load, load_file, lone_log, refuse_stale_logs, replace, save
-from livelift.cli.hive_text import difference_json, difference_lines, key_json, plain, say, time_of, value_line
+from livelift.cli.hive_text import (
+    difference_json,
+    difference_lines,
+    key_json,
+    plain,
+    say,
+    say_text,
+    time_of,
+    value_line,
+)
 from livelift.errors import StateError, UsageError
 from livelift.registry.compare import Difference, compare
 from livelift.registry.inspect import inspect
@@ -149,8 +158,7 @@ def run_show(options: argparse.Namespace) -> int:
         if options.output:
             save(options.output, encode(text))
         else:
-            for line in text.split("\r\n")[:-1]:
-                say(line)
+            say_text(text.replace("\r\n", "\n"))
         return 0
     for here, found in key.walk(path) if options.recursive else [(path, key)]:
         if options.json:

@@ -6,6 +6,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from livelift.errors import UsageError
 from livelift.registry.compare import Difference
 from livelift.registry.tree import Key, Value
 from livelift.registry.values import (
@@ -35,6 +36,21 @@ def say(line: str) -> None:
     """A line on stdout, whatever its encoding."""
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def say_text(text: str) -> None:
+    """Text that a program may read: exactly it, in UTF-8, unless a terminal would."""
+    if sys.stdout.isatty():
+        for line in text.splitlines():
+            say(plain(line))
+        return
+    try:
+        raw = text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError("it has a name that UTF-8 cannot hold", remedy="write it with -o") from error
+    sys.stdout.flush()
+    sys.stdout.buffer.write(raw)
+    sys.stdout.buffer.flush()
 
 
 def plain(text: str) -> str:

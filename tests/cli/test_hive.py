@@ -332,6 +332,25 @@ def test_names_cannot_speak_to_the_terminal(tmp_path: Path, capsys: pytest.Captu
     assert plain("a\x1bb\u202e") == "a\\x1bb\\u202e" and plain("Größe") == "Größe"
 
 
+def test_reg_text_is_exact_for_programs_and_safe_on_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hive = system()
+    hive.root.make("a\x1b[2J ü")
+    file = tmp_path / "H"
+    file.write_bytes(write_hive(hive))
+    words = ["show", file, "a\x1b[2J ü", "--reg"]
+    assert "[HKEY_LOCAL_MACHINE\\H\\a\x1b[2J ü]\n" in run(capsys, *words)[1]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert "[HKEY_LOCAL_MACHINE\\H\\a\\x1b[2J ü]\n" in run(capsys, *words)[1]
+    monkeypatch.undo()
+    hive.root.make("\ud800")
+    file.write_bytes(write_hive(hive))
+    code, out, err = run(capsys, "show", file, "-r", "--reg")
+    assert (code, out) == (2, "") and "with -o" in err
+    assert run(capsys, "show", file, "-r", "--reg", "-o", tmp_path / "x.reg")[0] == 0
+
+
 def test_times() -> None:
     assert [time_of(0), time_of(116444736000000000), time_of(2**64 - 1)] == [
         "",
