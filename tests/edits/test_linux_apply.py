@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from livelift.edits.linux_apply import Editor
 from livelift.edits.linux_journal import NAME
 from livelift.errors import CorruptError, LockedError, StateError, UsageError
 from livelift.platform.linux import files
+from tests.edits.killer import run_until
 from tests.edits.snapshot import snapshot
 from tests.facts.tree import plant
 
@@ -149,48 +150,6 @@ def test_the_source_s_version_is_in_the_keep(trees: Path, edit: Editor) -> None:
     edit.apply(plan(*CHANGES[2:4]))
     assert (trees / "staged" / edit.kept("etc/fstab")).read_text() == "old table\n"
     assert edit.kept("etc/deep/er/file") == "" == edit.kept("etc/unit")
-
-
-class Death(BaseException):
-    """The process is gone: no handler of the program runs, no more system call is made."""
-
-
-CALLS = ["rename", "mkdir", "rmdir", "unlink", "symlink", "link", "open", "write", "pwrite", "fsync", "fdatasync",
-         "utime", "chmod", "fchmod", "chown", "fchown", "setxattr", "copy_file_range", "ftruncate"]  # fmt: skip
-
-
-class Killer:
-    """Counts the system calls that change something and dies before or after the n-th."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-        self.count = 0
-        self.at = at
-        for name in CALLS:
-            call = getattr(os, name)  # what is written is seen by the next process with or without a sync
-            monkeypatch.setattr(os, name, self.wrap((lambda *_: None) if name in ("fsync", "fdatasync") else call))
-        monkeypatch.setattr(files, "renameat2", self.wrap(files.renameat2))
-        monkeypatch.setattr(files, "syncfs", self.wrap(lambda fd: None))
-
-    def wrap(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            if self.count >= self.at:
-                raise Death
-            result = call(*args, **kwargs)
-            self.count += 1
-            return result
-
-        return wrapped
-
-
-def run_until(monkeypatch: pytest.MonkeyPatch, at: int, action: Callable[[], object]) -> bool:
-    """Whether the action came to its end before the n-th call."""
-    with monkeypatch.context() as patch:
-        Killer(patch, at)
-        try:
-            action()
-            return True
-        except Death:
-            return False
 
 
 @pytest.fixture

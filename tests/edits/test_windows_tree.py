@@ -26,6 +26,7 @@ def test_hives_version_and_listing(root: Path) -> None:
     made = WindowsTree(str(root)).machine()
     assert set(made.hives) == {SYSTEM, SOFTWARE, DRIVERS}
     assert (made.version.build, made.version.system_root) == (17763, "C:\\Windows")
+    assert made.hives[SOFTWARE].counts() == (4, 4), "only what is looked at"
     disk, vendor = made.files.get("windows/system32/DRIVERS/Disk.sys"), made.files.get("program files/v/vendor.sys")
     assert disk is not None and disk.size == len("in-box") and len(disk.digest) == 64
     assert vendor is not None and vendor.path == "Program Files/V/vendor.sys"
