@@ -27,6 +27,7 @@ from livelift.platform.linux.cgroups import Freezer
 from livelift.platform.system import lower_priority, os
 from livelift.ports import Capture, Event
 from livelift.protocol.messages import CutDone, Hello, Message, Renew, Renewed, Resync, VerifyAnswer, Welcome
+from livelift.source import edge
 from livelift.source.changes import Changes
 from livelift.source.checks import check_welcome
 from livelift.source.config import SourceConfig
@@ -98,6 +99,7 @@ class SourceAgent:
             {oid: m.source for oid, m in self.roots.items()},
             self.volumes.by_device.get,
             attributes_at,
+            edge.OPEN_DIRECTORIES,
         )
         self.brackets: Brackets[Event] = Brackets()
         self.dirty = Dirty(time.monotonic)
