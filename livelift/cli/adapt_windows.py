@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from livelift.checks.findings import Findings
 from livelift.cli.common import add_verb, print_json
 from livelift.cli.hive_files import load, save
 from livelift.edits.linux_apply import Editor
+from livelift.edits.linux_place import KEEP
 from livelift.edits.windows_apply import copy_attributes, file_plan, hive_bytes
 from livelift.edits.windows_tree import WindowsTree
 from livelift.errors import UsageError
@@ -36,7 +38,7 @@ Both are looked at offline: NTFS volumes mounted by ntfs-3g, or plain copies tha
 The system hive is merged: devices, drivers, boot data and network bindings from the target, the rest from the source;
 driver files that the source lacks are copied. --dry-run prints every edit with its reason and changes nothing.
 --output writes only the merged hives to a directory. --in-place changes the source's tree; everything that is replaced
-is kept, and --undo puts it back.
+is kept, and --undo puts it back, until --commit deletes it.
 
 example:
   livelift adapt-windows --source-tree /mnt/replica --target-tree /mnt/windows --dry-run
@@ -56,6 +58,7 @@ def register(verbs: Any) -> None:
     )
     what.add_argument("--in-place", action="store_true", help="change the source's tree")
     what.add_argument("--undo", action="store_true", help="put back what --in-place has changed")
+    what.add_argument("--commit", action="store_true", help="give up the way back: delete what --in-place has kept")
     add("--rules", metavar="FILE", help="TOML: skip and replace edits by their ids")
     add(
         "--letter", metavar="A=B", action="append", default=[],
@@ -76,8 +79,8 @@ def register(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if options.undo:
-        return _undo(options)
+    if options.undo or options.commit:
+        return _undo(options) if options.undo else _commit(options)
     if not options.target_tree:
         raise UsageError("--target-tree is missing", remedy="name the target's installation")
     _apart(options.source_tree, options.target_tree)
@@ -93,7 +96,8 @@ def run(options: argparse.Namespace) -> int:
     hives, plan = _merge(plan, source, target)
     findings = Findings(plan.findings, options.ignore)
     if options.dry_run:
-        print_json(to_dict(plan) | findings.to_dict()) if options.json else print(to_text(plan))
+        shown = msgspec.structs.replace(plan, findings=tuple(findings.findings))
+        print_json(to_dict(shown) | findings.to_dict()) if options.json else print(to_text(shown))
         return findings.exit_code
     findings.raise_inhibitors()
     data = hive_bytes(hives)
@@ -148,15 +152,37 @@ def _in_place(
 
 def _undo(options: argparse.Namespace) -> int:
     source = WindowsTree(options.source_tree)
-    if not os.path.isdir(options.state):
-        raise UsageError(f"{options.state} holds no journal", remedy="name the --state of the run to take back")
-    editor = Editor(source.root, source.root, options.state)
+    editor = _editor(source, options.state)
     try:
         steps = editor.undo()
     finally:
         editor.close()
     print_json({"undone": steps}) if options.json else print(f"{source.root}: {steps} steps taken back")
     return 0
+
+
+def _commit(options: argparse.Namespace) -> int:
+    """The journal first: from then on nothing leads back, and what was kept is only in the way."""
+    source = WindowsTree(options.source_tree)
+    editor = _editor(source, options.state)
+    try:
+        steps = len(editor.journal.open_steps())
+        editor.journal.clear()
+    finally:
+        editor.close()
+    kept = os.path.join(source.root, os.fsdecode(KEEP))
+    if os.path.isdir(kept):
+        shutil.rmtree(kept)
+    print_json({"committed": steps}) if options.json else print(
+        f"{source.root}: {steps} steps cannot be undone any more"
+    )
+    return 0
+
+
+def _editor(source: WindowsTree, state: str) -> Editor:
+    if not os.path.isdir(state):
+        raise UsageError(f"{state} holds no journal", remedy="name the --state of the run with --in-place")
+    return Editor(source.root, source.root, state)
 
 
 def _told(done: dict[str, Any], findings: Findings) -> str:

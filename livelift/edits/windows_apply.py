@@ -14,10 +14,10 @@ import msgspec
 
 from livelift.adapt.changes import CopyFile, CopyTree, DeleteFile, FileChange, RenameFile, WriteFile
 from livelift.adapt.plan import Edit, Plan
-from livelift.adapt.windows.apply import same_tree
 from livelift.adapt.windows.system import BCD, HIVE_FILES
 from livelift.edits.windows_tree import WindowsTree
 from livelift.errors import StoreError
+from livelift.registry.compare import compare
 from livelift.registry.reader import read_hive
 from livelift.registry.tree import Hive
 from livelift.registry.writer import write_hive
@@ -34,7 +34,7 @@ def hive_bytes(hives: dict[str, Hive]) -> dict[str, bytes]:
     for name, hive in hives.items():
         found[name] = write_hive(hive)
         again = read_hive(found[name])
-        if again.dirty or not same_tree(hive.root, again.root):
+        if again.dirty or any(True for _ in compare(hive.root, again.root, timestamps=True)):
             raise StoreError(f"the merged {name} hive does not read back as it was made", remedy="report it")
     return found
 

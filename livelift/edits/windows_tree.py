@@ -16,7 +16,8 @@ from livelift.adapt.windows.files import FileFact, FileView
 from livelift.adapt.windows.images import image_path, is_driver
 from livelift.adapt.windows.inf_files import CATALOGUES
 from livelift.adapt.windows.oem_numbers import INF
-from livelift.adapt.windows.system import BCD, HIVE_FILES, System, Version
+from livelift.adapt.windows.policies import RESTRICTIONS
+from livelift.adapt.windows.system import BCD, HIVE_FILES, SOFTWARE, System, Version
 from livelift.adapt.windows.versions import file_version
 from livelift.errors import UsageError
 from livelift.registry.reader import read_hive
@@ -26,6 +27,8 @@ DRIVERS = "Windows/System32/drivers"
 CONFIG = "Windows/System32/config"
 DRIVER_STORE = STORE.rpartition("/")[0]
 LOGS = (".LOG1", ".LOG2", ".LOG")
+LOOKED_AT = ("Microsoft\\Windows NT\\CurrentVersion", RESTRICTIONS)
+"""What the rules read of SOFTWARE, which may have a million values: the rest does not stay in memory."""
 LOADERS = ("Windows/system32/winload.efi", "Windows/system32/winload.exe")
 
 
@@ -100,6 +103,8 @@ class WindowsTree:
 
     def machine(self, boot_store: Hive | None = None, version: Version | None = None) -> System:
         hives = {name: hive for name, path in HIVE_FILES.items() if (hive := self.hive(path)) is not None}
+        if SOFTWARE in hives:
+            hives[SOFTWARE] = only(hives[SOFTWARE], LOOKED_AT)
         if boot_store is not None:
             hives[BCD] = boot_store
         bare = System(hives, FileView(), version)
@@ -155,3 +160,16 @@ class WindowsTree:
 
 def _image(service: Key) -> str | None:
     return image_path(service.name, service) if is_driver(service) else None
+
+
+def only(hive: Hive, paths: tuple[str, ...]) -> Hive:
+    """A hive with these keys and their values, without the keys below them."""
+    small = Hive(Key(hive.root.name), hive.minor, hive.file_name, hive.timestamp)
+    small.dirty = hive.dirty
+    for path in paths:
+        found = hive.find(path)
+        if found is not None:
+            key = small.root.make(path)
+            for value in found.values:
+                key.set(value.name, value.type, value.data)
+    return small

@@ -74,6 +74,27 @@ def test_in_place_the_tree_is_that_of_the_plan_and_the_undo_exact(trees: tuple[P
     assert snapshot(source) == before[0]
 
 
+def test_a_commit_deletes_the_way_back(trees: tuple[Path, Path, Path], capsys: Any) -> None:
+    assert call(capsys, trees, "--in-place")[0] == 0
+    assert (trees[0] / ".livelift-kept").exists()
+    adapted = {path: state[:3] for path, state in snapshot(trees[0]).items() if not path.startswith(".livelift-kept")}
+    code, told = call(capsys, trees, "--commit")
+    assert code == 0 and told["committed"] > 5
+    assert {path: state[:3] for path, state in snapshot(trees[0]).items()} == adapted
+    assert call(capsys, trees, "--undo")[1]["undone"] == 0
+
+
+def test_no_journal_is_nothing_to_undo(trees: tuple[Path, Path, Path], capsys: Any) -> None:
+    assert call(capsys, trees, "--undo")[0] == call(capsys, trees, "--commit")[0] == 2
+
+
+def test_the_same_plan_is_not_carried_out_twice(trees: tuple[Path, Path, Path], capsys: Any) -> None:
+    assert call(capsys, trees, "--in-place")[0] == 0
+    before = snapshot(trees[0])
+    code, told = call(capsys, trees, "--in-place", "--nic", "Ethernet0=Ethernet")
+    assert code == 6 and told["error"] == "state" and snapshot(trees[0]) == before
+
+
 def test_an_interrupted_run_is_taken_back_exactly(
     trees: tuple[Path, Path, Path], capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from livelift.edits.windows_apply import NTFS_ATTRIBUTES, file_plan, hive_bytes
 from livelift.edits.windows_tree import WindowsTree
 from livelift.registry.reader import read_hive
 from livelift.registry.tree import Hive, Key
+from livelift.registry.writer import write_hive
 from tests.adapt.windows.machine import pair
 from tests.adapt.windows.trees import SECURITY, grow, snapshot
 from tests.ntfsfs import make_ntfs
@@ -67,7 +68,7 @@ def test_on_ntfs_copies_keep_descriptor_attributes_short_name_and_streams(
 
 
 def test_hives_are_read_back_before_they_are_used() -> None:
-    hives = {SYSTEM: Hive(Key("ROOT", security=SECURITY))}
+    hives = {SYSTEM: read_hive(write_hive(Hive(Key("ROOT", security=SECURITY))))}
     hives[SYSTEM].root.make("A").set("v", 1, b"a\0\0\0")
     again = read_hive(hive_bytes(hives)[SYSTEM])
     key = again.find("A")

@@ -7,6 +7,7 @@ that would change nothing is not made.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -16,9 +17,13 @@ from livelift.adapt.plan import Draft
 from livelift.adapt.render import value_text
 from livelift.adapt.windows.apply import carry_out, copy_hive, count, same_tree
 from livelift.adapt.windows.generation import Generation
+from livelift.adapt.windows.oem_numbers import Move, moves, packages
 from livelift.adapt.windows.system import BCD, DRIVERS, SYSTEM, System
 from livelift.registry.tree import SEPARATOR, Key, Value, fold
 from livelift.registry.values import DWORD, EXPAND_SZ, MULTI_SZ, SZ, list_data, text_data
+
+SHOWN = 10
+"""Values of a replaced key that a plan lists."""
 
 
 class Choices(msgspec.Struct, frozen=True):
@@ -53,6 +58,11 @@ class Bench:
         """(device instance, its new place below Control\\Class, the old one) of software devices that are put back."""
         self.disabled: set[str] = set()
         """Folded names of services that a rule keeps from starting."""
+
+    @cached_property
+    def numbers(self) -> dict[int, Move]:
+        """The source's third-party packages under their numbers in the merged system."""
+        return moves(packages(self.source), packages(self.target))
 
     def control(self, path: str) -> Key | None:
         """A key below the merged control set."""
@@ -115,7 +125,8 @@ class Bench:
                 self.grafted.add(fold(key))
             return True
         before = [str(count(old))] if old is not None else []
-        self.edit(id, reason, GraftKey(hive, key, origin, side), inputs=[f"{side}'s: {count(new)}"], before=before)
+        inputs = [f"{side}'s: {count(new)}", *_changed(old, new)]
+        self.edit(id, reason, GraftKey(hive, key, origin, side), inputs=inputs, before=before)
         return True
 
     def graft_control(self, id: str, reason: str, path: str) -> bool:
@@ -155,3 +166,15 @@ class Rule(NamedTuple):
 
 def _shown(value: Value | None) -> list[str]:
     return [value_text(value)] if value is not None else []
+
+
+def _changed(old: Key | None, new: Key) -> list[str]:
+    """The key's own values that change, for the reviewer; what is below it is only counted."""
+    if old is None:
+        return []
+    told = []
+    for name in dict.fromkeys(value.name for key in (old, new) for value in key.values):
+        before, after = value_text(old.value(name)), value_text(new.value(name))
+        if before != after:
+            told.append(f"{name or '(default)'} {before} -> {after}")
+    return told[:SHOWN] + ([f"{len(told) - SHOWN} more values"] if len(told) > SHOWN else [])

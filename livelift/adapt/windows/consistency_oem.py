@@ -8,6 +8,7 @@ from livelift.adapt.windows.files import FileView
 from livelift.adapt.windows.oem_numbers import (
     INF,
     MENTION,
+    Move,
     databases,
     mapped_numbers,
     mentions,
@@ -28,8 +29,9 @@ REMEDY = "look at the plan's edits of oem-inf and inf-files; do not boot this hi
 def oem_findings(merged: System, source: System, target: System) -> Iterator[Finding]:
     for hive, database in databases(merged):
         yield from _database(hive, database, merged.files)
-    yield from _texts(merged, source, target)
-    yield from _known(merged, source, target)
+    numbers = moves(packages(source), packages(target))
+    yield from _texts(merged, source, target, numbers)
+    yield from _known(merged, source, target, numbers)
 
 
 def _database(hive: str, database: Key, files: FileView) -> Iterator[Finding]:
@@ -64,9 +66,8 @@ def _database(hive: str, database: Key, files: FileView) -> Iterator[Finding]:
                 yield _wrong("oem-ids", f"{hive}: DeviceIds\\{path} names {value.name}, which is not registered")
 
 
-def _texts(merged: System, source: System, target: System) -> Iterator[Finding]:
+def _texts(merged: System, source: System, target: System, numbers: dict[int, Move]) -> Iterator[Finding]:
     """A text that names a package is the target's own, or the source's with the new numbers."""
-    numbers = moves(packages(source), packages(target))
     for path, value in mentions(merged.control("")):
         text = value_text(value)
         allowed = []
@@ -82,10 +83,9 @@ def _texts(merged: System, source: System, target: System) -> Iterator[Finding]:
             )
 
 
-def _known(merged: System, source: System, target: System) -> Iterator[Finding]:
+def _known(merged: System, source: System, target: System, numbers: dict[int, Move]) -> Iterator[Finding]:
     """Every number that is named belongs to a package or a file."""
     here = _resolved(merged)
-    numbers = moves(packages(source), packages(target))
     theirs, ours = _resolved(target), _resolved(source)
     lost = {n for n, p in packages(target).items() if p.seen and n not in theirs}
     lost |= {numbers[n].number for n, p in packages(source).items() if p.seen and n not in ours}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from livelift.adapt.changes import CopyFile, CopyValues
 from livelift.adapt.windows.bench import Bench, Rule
-from livelift.adapt.windows.oem_numbers import databases, map_of, mapped_numbers, moves, number_in, packages
+from livelift.adapt.windows.oem_numbers import databases, map_of, mapped_numbers, number_in
 from livelift.adapt.windows.system import DRIVERS, HIVE_FILES
 from livelift.registry.tree import Key, fold
 from livelift.registry.values import BINARY, SZ, list_of, text_data
@@ -58,7 +58,7 @@ def _drivers_hive(bench: Bench) -> None:
 
 def _unite(bench: Bench, hive: str, ours: Key, theirs: Key) -> None:
     """Packages that only the source has go in; third-party ones under their new number."""
-    numbers = moves(packages(bench.source), packages(bench.target))
+    numbers = bench.numbers
     added = set()
     for inf in ours.get("DriverInfFiles") or ():
         number = number_in(inf.name)

@@ -8,7 +8,7 @@ from livelift.adapt.changes import CopyFile, DeleteFile, RenameFile
 from livelift.adapt.windows.bench import Bench, Rule
 from livelift.adapt.windows.files import FileFact, same_content
 from livelift.adapt.windows.generation import Generation
-from livelift.adapt.windows.oem_numbers import INF, moves, number_in, packages
+from livelift.adapt.windows.oem_numbers import INF, number_in
 
 CATALOGUES = "Windows/System32/CatRoot/{F750E6C3-38EE-11D1-85E5-00C04FC295EE}"
 """The system's catalogue database: signatures of driver packages."""
@@ -29,7 +29,7 @@ def plan(bench: Bench) -> None:
 
 def _renumber(bench: Bench, directory: str) -> set[str]:
     """Folded names in the directory that are free afterwards."""
-    numbers = moves(packages(bench.source), packages(bench.target))
+    numbers = bench.numbers
     theirs = bench.target.files.directory(directory)
     gone = set()
     for folded, file in sorted(bench.source.files.directory(directory).items()):
@@ -93,9 +93,7 @@ def _index(bench: Bench) -> None:
                 change,
                 before=before,
             )
-    lost = [
-        f"oem{n}.inf" for n, move in moves(packages(bench.source), packages(bench.target)).items() if not move.shared
-    ]
+    lost = [f"oem{n}.inf" for n, move in bench.numbers.items() if not move.shared]
     if lost:
         bench.draft.warn(
             "store-index-without-source",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from livelift.adapt.windows.bench import Bench, Rule
-from livelift.adapt.windows.oem_numbers import mentions, moves, packages, renamed, value_text
+from livelift.adapt.windows.oem_numbers import mentions, renamed, value_text
 
 REASON = "the package has another number in the merged system: {}"
 
 
 def plan(bench: Bench) -> None:
     """Owners, display names, descriptions, properties: wherever a text that stayed the source's names the package."""
-    numbers = moves(packages(bench.source), packages(bench.target))
+    numbers = bench.numbers
     changed = {old: move.number for old, move in numbers.items() if old != move.number}
     if not changed:
         return

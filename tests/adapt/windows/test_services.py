@@ -17,6 +17,8 @@ def test_drivers_of_the_targets_devices_come_with_all_they_have() -> None:
     parameters = service.get("Parameters")
     assert parameters is not None and number_of(parameters.value("BusType")) == 11
     assert "services/megaraid" in ids(bench)
+    (edit,) = (edit for edit in bench.draft.edits if edit.id == "services/storahci")
+    assert "Start 4 (0x4) -> 0 (0x0)" in edit.inputs
 
 
 def test_class_filters_count_and_unused_drivers_stay_the_sources() -> None:
