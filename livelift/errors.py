@@ -9,6 +9,7 @@
     ├── UnreachableError               7   no agent or peer answers
     ├── LockedError                    8   another process holds the job
     ├── TrustError                     9   pairing code, certificate or signature not accepted
+    ├── CommandError                   1   a program of the moved system failed in the staged root
     ├── RetryError                    75   a passing trouble; the same call may succeed later
     ├── HiveError                      1   a registry hive, its log or a .reg text is damaged or not one
     ├── WireError                      1   the peer sent what the protocol does not allow
@@ -141,3 +142,9 @@ class CorruptError(StoreError):
     """corrupt: {0}"""
 
     code = "corrupt"
+
+
+class CommandError(LiveliftError):
+    """in the staged root: {0}"""
+
+    code = "command"

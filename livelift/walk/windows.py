@@ -62,9 +62,7 @@ class Reader:
         own = dll.handle_of(fd)
         try:
             handle, sacl = _open(own, b"")
-        except OSError as error:
-            if dll.winerror(error) != files.INVALID_HANDLE:
-                raise
+        except FileNotFoundError:
             handle, sacl = own, False  # Wine: a directory above was renamed
         try:
             read = self._of(handle, sacl, report)
@@ -101,6 +99,10 @@ class Reader:
             xattrs=to_xattrs(found, extras, self.prefix), target=target,
         )  # fmt: skip
 
+    def _object_id(self, handle: int) -> bytes:
+        """Not for NTFS: there it must be unique on the volume at every moment, while objects are made anew, too."""
+        return b"" if self.prefix == NTFS else files.object_id(handle)
+
     def _extras(
         self, handle: int, found: Information, surrogate: bool, sacl: bool, report: Report
     ) -> tuple[Extras, bytes]:
@@ -112,7 +114,7 @@ class Reader:
         security = _security(handle, sacl, report)
         streams = () if surrogate else tuple(_streams(handle, report))
         eas = tuple(files.extended_attributes(handle, 0 if found.reparse else found.ea_size))
-        return Extras(security, reparse, files.short_name(handle), files.object_id(handle), eas, streams), target
+        return Extras(security, reparse, files.short_name(handle), self._object_id(handle), eas, streams), target
 
 
 def _where(handle: int) -> bytes:
@@ -124,18 +126,16 @@ def _where(handle: int) -> bytes:
 
 def _open(directory: int, name: bytes) -> tuple[int, bool]:
     """(handle, whether the auditing part of the descriptor may be read)."""
-    try:
-        return files.open_at(directory, name, _DETAILS), True
-    except PermissionError as error:
-        if dll.winerror(error) not in (files.ACCESS_DENIED, 1314):  # ERROR_PRIVILEGE_NOT_HELD
-            raise
-    try:
-        return files.open_at(directory, name, files.READ), False
-    except PermissionError as error:
-        if dll.winerror(error) != files.SHARING_VIOLATION:
-            raise
-        # Somebody has it open for himself alone. Its attributes are always told; reading data is what is refused.
-        return files.open_at(directory, name, files.LOOK | files.READ_CONTROL), False
+    for access, sacl in ((_DETAILS, True), (files.READ, False)):
+        try:
+            return files.open_at(directory, name, access), sacl
+        except PermissionError as error:
+            if dll.winerror(error) == files.SHARING_VIOLATION:
+                break
+            if dll.winerror(error) not in (files.ACCESS_DENIED, 1314):  # ERROR_PRIVILEGE_NOT_HELD
+                raise
+    # Somebody has it open for himself alone: reading data is refused then, never its attributes.
+    return files.open_at(directory, name, files.LOOK | files.READ_CONTROL), False
 
 
 def _security(handle: int, sacl: bool, report: Report) -> bytes:

@@ -42,7 +42,7 @@ def everything():
 for n in range(count):
     files, directories = everything()
     new = os.path.join(rng.choice(directories), f"n{n} \\u2603")
-    verb = rng.choice(["create", "create", "write", "append", "cut", "rename", "replace", "unlink", "mkdir", "move", "link"])
+    verb = rng.choice("create create write append cut rename replace unlink mkdir move link".split())
     try:
         if verb == "create":
             with open(new, "wb") as f: f.write(rng.randbytes(rng.randrange(20000)))
@@ -110,7 +110,7 @@ class Migration:
     def start(self) -> None:
         mapping = f"{self.windows}\\data={self.replica}"
         command = [sys.executable, "-m", "livelift", "target", "--listen", "127.0.0.1:0", "--json"]
-        log = self._undo.enter_context(open(self._work / "target.log", "wb"))
+        log = self._undo.enter_context((self._work / "target.log").open("wb"))
         target = subprocess.Popen(
             [*command, "--state", str(self._work / "target"), "--map", mapping],
             stdout=subprocess.PIPE, stderr=log, cwd=REPOSITORY,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from livelift.adapt.linux import cmdline
 from livelift.adapt.linux.case import Case
-from livelift.model.facts import Kernel
+from livelift.model.facts import Kernel, ServerFacts
 
 
 class Entry(NamedTuple):
@@ -19,13 +19,13 @@ class Entry(NamedTuple):
     initrd: str
 
 
-def boot_prefix(case: Case) -> str:
+def boot_prefix(target: ServerFacts) -> str:
     """How GRUB names the directory of the target's kernels: it knows nothing of mounts, and sees a btrfs subvolume as a
     directory. The running kernel was told (BOOT_IMAGE), with the device in parentheses on some systems."""
-    told = cmdline.value(case.target.command_line, "BOOT_IMAGE")
+    told = cmdline.value(target.command_line, "BOOT_IMAGE")
     if told:
         return re.sub(r"^\([^)]*\)", "", told).rpartition("/")[0]
-    return "" if case.target.mounted("/boot") else "/boot"
+    return "" if target.mounted("/boot") else "/boot"
 
 
 def kernels_in_order(case: Case) -> list[Kernel]:
@@ -43,7 +43,7 @@ def version_key(version: str) -> list[tuple[int, int, str]]:
 
 
 def entries(case: Case) -> list[Entry]:
-    prefix = boot_prefix(case)
+    prefix = boot_prefix(case.target)
     found = []
     for kernel in kernels_in_order(case):
         image = kernel.image.removeprefix("/boot/")

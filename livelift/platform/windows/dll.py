@@ -84,11 +84,21 @@ def plain(library: str, name: str, *arguments: Any, result: Any) -> Call:
     return _function(library, name, result, arguments)
 
 
+def under_wine() -> bool:
+    """Whether this Windows is Wine: its ntdll says so."""
+    if sys.platform != "win32":
+        return False
+    else:
+        return hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
+
+
 _to_win32 = plain("ntdll", "RtlNtStatusToDosError", STATUS, result=ULONG)
 
 BUFFER_OVERFLOW: Final = 0x80000005
 """STATUS_BUFFER_OVERFLOW, a warning: the fixed part is there, a name or list at its end was cut."""
 NO_MORE_FILES: Final = 0x80000006
+TYPE_MISMATCH: Final = 0xC0000024
+"""STATUS_OBJECT_TYPE_MISMATCH."""
 NO_EAS: Final = 0xC0000052
 """STATUS_NO_EAS_ON_FILE."""
 NO_MORE_EAS: Final = 0x80000012

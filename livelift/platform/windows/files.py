@@ -8,6 +8,7 @@ NtQueryEaFile, NtFsControlFile (wdm.h, ntifs.h), GetKernelObjectSecurity (Win32)
 from __future__ import annotations
 
 import ctypes
+import errno
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -138,12 +139,13 @@ def open_at(directory: int, name: bytes, access: int, *, follow: bool = False) -
     handle = ctypes.c_void_p()
     status = _IoStatus()
     options = _SYNCHRONOUS | _BACKUP | (0 if follow else _REPARSE)
-    dll.check_status(
-        _nt_create(
-            ctypes.byref(handle), access, ctypes.byref(attributes), ctypes.byref(status), None, 0, SHARE_ALL,
-            OPEN_EXISTING, options, None, 0,
-        )
+    code = _nt_create(
+        ctypes.byref(handle), access, ctypes.byref(attributes), ctypes.byref(status), None, 0, SHARE_ALL,
+        OPEN_EXISTING, options, None, 0,
     )  # fmt: skip
+    if code == dll.TYPE_MISMATCH:  # Wine: the path that the directory was opened with is gone
+        raise FileNotFoundError(errno.ENOENT, "its directory was renamed", name)
+    dll.check_status(code)
     return handle.value or 0
 
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from pathlib import Path
 
 import pytest
 
+from livelift.platform.windows.dll import under_wine
+
 HERE = Path(__file__).parent
-
-
-def under_wine() -> bool:
-    if sys.platform != "win32":
-        return False
-    return hasattr(ctypes.WinDLL("ntdll"), "wine_get_version")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -12,7 +12,7 @@ import sys
 from typing import Final
 
 import livelift
-from livelift.errors import LiveliftError
+from livelift.errors import CommandError
 from livelift.platform.linux import namespaces
 from livelift.platform.linux.confine import open_in_root
 
@@ -28,16 +28,10 @@ ENVIRONMENT: Final = {
 }
 
 
-class CommandError(LiveliftError):
-    """in the staged root: {0}"""
-
-    code = "command"
-
-
 def run_inside(root_fd: int, arguments: tuple[str, ...], seconds: float = SECONDS) -> str:
     """Output of the program (both streams). CommandError: it failed, is missing, or took too long. Needs root."""
     home = os.path.dirname(os.path.dirname(os.path.abspath(livelift.__file__)))
-    starter = [sys.executable, "-P", "-c", "from livelift.edits.linux_chroot import main; main()"]
+    starter = [sys.executable, "-P", "-c", "from livelift.platform.linux.inside import main; main()"]
     shown = " ".join(arguments)
     try:
         done = subprocess.run(
