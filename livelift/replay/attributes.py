@@ -28,6 +28,8 @@ from livelift.replay.trouble import FULL, REFUSED
 
 KEPT_XATTRS: Final = frozenset({"security.selinux"})
 """Never removed: a kernel with SELinux gives every object a label and refuses its removal."""
+NTFS_3G: Final = b"system.ntfs_"
+"""What ntfs-3g(8) keeps in the volume's own structures; `livelift.walk.ntfs_names` says what they are."""
 AT_CREATION: Final = SETTABLE & ~BARRIERS & ~PROJINHERIT
 """Flags to set while the file is empty: NOCOW and compression count only then (btrfs)."""
 
@@ -93,7 +95,8 @@ def set_xattr(hands: Hands, directory: Directory, name: bytes, where: int | byte
         if os.getxattr(where, key, follow_symlinks=follow) == value:
             return
     except OSError as error:
-        if error.errno not in REFUSED and error.errno != errno.ENODATA:
+        # ntfs-3g says EIO, not ERANGE, where a value is longer than the first buffer that Python offers (128 bytes).
+        if error.errno not in REFUSED and error.errno != errno.ENODATA and not key.startswith(NTFS_3G):
             raise
     try:
         os.setxattr(where, key, value, follow_symlinks=follow)
@@ -103,6 +106,8 @@ def set_xattr(hands: Hands, directory: Directory, name: bytes, where: int | byte
         # ext4 also says ENOSPC when the value does not fit into the inode's one block.
         if error.errno in FULL and _has_room(directory.fd):
             error = OSError(errno.E2BIG, "does not fit into the xattr space of this file system")
+        elif error.errno == errno.EEXIST and key.startswith(NTFS_3G):
+            error = OSError(errno.EOPNOTSUPP, "another file of the directory has this short name")
         _refused(hands, directory, name, f"xattr {_namespace(key)}", error)
 
 
