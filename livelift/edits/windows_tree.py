@@ -98,8 +98,16 @@ class WindowsTree:
         found = self.find(path)
         if found is None:
             return None
-        logs = [log for suffix in LOGS if (log := self.find(found + suffix)) is not None]
-        return read_hive(self.read(found), [data for log in logs if (data := self.read(log))])
+        logs = {
+            log: data for suffix in LOGS if (log := self.find(found + suffix)) is not None and (data := self.read(log))
+        }
+        hive = read_hive(self.read(found), list(logs.values()))
+        twins = [name for name in logs if name.upper().endswith((".LOG1", ".LOG2"))]
+        if hive.recovered and len(twins) == 1:
+            hive.notes.append(
+                f"of its two logs only {twins[0]} is there; if the other was left behind, changes are missing"
+            )
+        return hive
 
     def machine(self, boot_store: Hive | None = None, version: Version | None = None) -> System:
         hives = {name: hive for name, path in HIVE_FILES.items() if (hive := self.hive(path)) is not None}

@@ -10,6 +10,7 @@ from livelift.adapt.windows.system import DRIVERS, SOFTWARE, SYSTEM
 from livelift.edits.windows_tree import WindowsTree
 from livelift.errors import HiveError, UsageError
 from tests.adapt.windows.machine import pair
+from tests.adapt.windows.realhives import need_hives, unpack
 from tests.adapt.windows.trees import grow, put
 
 
@@ -76,3 +77,17 @@ def test_a_damaged_hive_is_told(root: Path) -> None:
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(HiveError):
         WindowsTree(str(root)).machine()
+
+
+def test_a_log_without_its_twin_is_noted(root: Path) -> None:
+    need_hives()
+    put(root / "Windows/System32/config/SYSTEM", unpack("SYSTEM_B"))
+    put(root / "Windows/System32/config/system.LOG1", unpack("SYSTEM_B.LOG1"))
+    (root / "Windows/System32/config/SYSTEM.LOG1").unlink()
+    tree = WindowsTree(str(root))
+    alone = tree.hive("Windows/System32/config/SYSTEM")
+    assert alone is not None
+    put(root / "Windows/System32/config/SYSTEM.LOG2", unpack("SYSTEM_B.LOG2"))
+    both = WindowsTree(str(root)).hive("Windows/System32/config/SYSTEM")
+    assert both is not None and both.recovered and both.notes == []
+    assert any("only" in note for note in alone.notes) or alone.dirty

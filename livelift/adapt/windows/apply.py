@@ -30,7 +30,7 @@ def apply(plan: Plan, source: dict[str, Hive], target: dict[str, Hive]) -> dict[
 
 def copy_hive(hive: Hive) -> Hive:
     twin = Hive(hive.root.copy(), hive.minor, hive.file_name, hive.timestamp)
-    twin.recovered, twin.dirty = hive.recovered, hive.dirty
+    twin.recovered, twin.dirty, twin.notes, twin.sequence = hive.recovered, hive.dirty, list(hive.notes), hive.sequence
     return twin
 
 

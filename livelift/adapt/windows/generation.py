@@ -84,6 +84,8 @@ def _of(name: str, machine: System, draft: Draft) -> Generation | None:
                 "were is not known",
                 "shut the machine down cleanly, or give the hive's LOG1 and LOG2 beside it",
             )
+        for note in hive.notes:
+            draft.warn(f"hive-logs-{name}", f"the {name}'s hive {hive_name}: {note}", "look at it: livelift hive check")
     build = machine.version.build
     if not build:
         draft.inhibit(

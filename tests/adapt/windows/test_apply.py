@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from livelift.adapt.changes import CopyValues, GraftKey, HiveChange, MergeList, RemoveKey, RemoveValue, SetValue
-from livelift.adapt.windows.apply import carry_out, copy_hive, same_tree
+from livelift.adapt.plan import Draft
+from livelift.adapt.windows.apply import apply, carry_out, copy_hive, same_tree
 from livelift.adapt.windows.planner import make_plan
 from livelift.errors import UsageError
 from livelift.registry.tree import Hive, Key
@@ -82,6 +83,15 @@ def test_what_each_change_does() -> None:
         value = key.value("oem0.inf") if key is not None else None
         assert value is not None and value.data == data
     assert same_tree(target["S"].root.find("T\\B"), root.find("X\\Y\\B"))
+
+
+def test_a_merged_hive_is_newer_than_the_logs_of_the_one_it_replaces() -> None:
+    source, target = hives()
+    source["S"].sequence = 77
+    draft = Draft()
+    draft.edit("a", "r", RemoveKey("S", "A"))
+    merged = apply(draft.plan(""), source, target)
+    assert merged["S"].sequence == 77 and merged["S"].find("A") is None and source["S"].find("A") is not None
 
 
 def test_a_plan_for_other_hives_is_refused() -> None:

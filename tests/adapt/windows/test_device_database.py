@@ -58,6 +58,14 @@ def test_a_package_that_both_have_is_there_once() -> None:
     assert same_tree(merged, find(bench.target.hives[SYSTEM].root, "DriverDatabase"))
 
 
+def test_a_package_that_the_target_has_in_its_other_hive_is_not_added() -> None:
+    source, target = Maker(), Maker()
+    source.package("oem1.inf", "same.inf_amd64_01", ["PCI\\A"])
+    target.package("oem4.inf", "same.inf_amd64_01", ["PCI\\A"], hive=DRIVERS)
+    bench = run(RULE, source, target)
+    assert list(find(bench.merged[SYSTEM].root, "DriverDatabase\\DriverInfFiles")) == []
+
+
 def test_an_in_box_inf_of_both_lists_both_packages_and_the_targets_is_active() -> None:
     source, target = Maker(), Maker()
     source.package("disk.inf", "disk.inf_amd64_aa", ["GenDisk"])

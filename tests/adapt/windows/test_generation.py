@@ -73,6 +73,9 @@ def test_a_hive_without_its_control_set_or_not_closed_cleanly_is_refused() -> No
     set_number(one.root.make("Select"), "Current", 5)
     assert decided(one.done(), two.done()) == (None, ["no-control-set-source"])
     target = two.done()
+    target.hives["DRIVERS"].notes.append("an entry of its log is torn")
+    assert decided(pair()[0].done(), target)[1] == ["hive-logs-target"]
+    target = pair()[1].done()
     target.hives["DRIVERS"].dirty = True
     assert decided(pair()[0].done(), target)[1] == ["dirty-hive-target"]
 
