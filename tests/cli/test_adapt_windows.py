@@ -95,8 +95,9 @@ def test_the_same_plan_is_not_carried_out_twice(trees: tuple[Path, Path, Path], 
     assert code == 6 and told["error"] == "state" and snapshot(trees[0]) == before
 
 
+@pytest.mark.parametrize("last", [2, 5, 8, 10])
 def test_an_interrupted_run_is_taken_back_exactly(
-    trees: tuple[Path, Path, Path], capsys: Any, monkeypatch: pytest.MonkeyPatch
+    last: int, trees: tuple[Path, Path, Path], capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = snapshot(trees[0])
     made = linux_apply.Editor._make
@@ -105,7 +106,7 @@ def test_an_interrupted_run_is_taken_back_exactly(
     def dying(self: linux_apply.Editor, number: int, edit: Any) -> None:
         nonlocal count
         count += 1
-        if count == 6:
+        if count == last:
             raise KeyboardInterrupt
         made(self, number, edit)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from livelift.adapt.changes import CopyFile, CopyTree
 from livelift.adapt.windows.bench import Bench, Rule
 from livelift.adapt.windows.files import FileFact, same_content
@@ -10,6 +12,8 @@ from livelift.registry.tree import Key, fold
 from livelift.registry.values import list_of, number_of
 
 STORE = "Windows/System32/DriverStore/FileRepository"
+SYSTEM_VERSION = re.compile(r"6\.[123]\.\d{4}\.|10\.0\.\d{5}\.")
+"""File versions of in-box drivers: 6.1.7601.x, 6.3.9600.x, 10.0.17763.x."""
 UMDF = "Windows/System32/drivers/UMDF"
 
 
@@ -66,40 +70,35 @@ def _image(bench: Bench, service: Key, kept: list[str]) -> None:
 
 
 def _differ(bench: Bench, service: Key, ours: FileFact, theirs: FileFact, kept: list[str]) -> None:
-    """Both have the file, with another content (or it is not known to be equal)."""
+    """Both have the file, with another content (or it is not known to be equal). A driver that is still the source's
+    keeps the source's file; one that became the target's has the target's, unless it belongs to the system."""
     name = service.name
-    if bench.target.control(f"Services\\{name}") is None:
+    path = f"{bench.set}\\{bench.control_key('Services').name}\\{name}"
+    if bench.target.control(f"Services\\{name}") is None or not bench.is_grafted(path):
         return
-    third = third_party(service)
-    if third is None and ours.version and theirs.version and ours.version != theirs.version:
-        third = version(theirs.version) > version(ours.version)
-        why = f"the newer of both ({theirs.version}, the source has {ours.version})"
-    else:
-        why = "a vendor's driver, in the version that the target's devices run with"
+    third = third_party(service, theirs)
     if third is None:
         bench.draft.warn(
             "driver-file-differs",
-            f"{ours.path}: both machines have another one, whose is not known to be in-box; the source's stays",
+            f"{ours.path}: both machines have another one, and nothing tells whether it is in-box; the source's stays",
             "compare their versions; copy the target's if it is a vendor's driver",
         )
     elif third:
         change = CopyFile(ours.path, theirs.path, theirs.size, theirs.digest)
-        bench.edit(f"driver-files/{name.lower()}", why, change, before=[f"{ours.size} bytes {ours.digest}".strip()])
+        reason = "a vendor's driver, in the version that the target's devices run with"
+        before = [f"{ours.size} bytes {ours.version} {ours.digest}"]
+        bench.edit(f"driver-files/{name.lower()}", reason, change, before=before)
     else:
         kept.append(name)
 
 
-def third_party(service: Key) -> bool | None:
-    """Whether a vendor's package installed the driver; None where nothing tells (no Owners: Windows 7, software
-    drivers)."""
+def third_party(service: Key, file: FileFact) -> bool | None:
+    """Whether a vendor's package installed the driver: its owners are oem INFs (from Windows 8 on); without owners, its
+    version is not the system's. None where nothing tells."""
     owners = [name for name in list_of(service.value("Owners")) if not name.startswith("!")]
-    if not owners:
-        return None
-    return any(fold(name).startswith("OEM") for name in owners) and all(fold(name).startswith("OEM") for name in owners)
-
-
-def version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) if part.isdecimal() else 0 for part in text.split("."))
+    if owners:
+        return all(fold(name).startswith("OEM") for name in owners)
+    return SYSTEM_VERSION.match(file.version) is None if file.version else None
 
 
 def _missing(bench: Bench, service: Key, path: str) -> None:

@@ -27,6 +27,7 @@ def test_the_iscsi_initiator_is_put_back_with_a_free_class_instance() -> None:
     source.device("ROOT\\ISCSIPRT\\0000", "iScsiPrt", SCSI, 0)
     bench = run(devices.RULE, source, target)
     classes.plan(bench)
+    assert findings(bench) == []
     device = bench.control("Enum\\ROOT\\ISCSIPRT\\0000")
     assert device is not None
     driver = text_of(device.value("Driver"))

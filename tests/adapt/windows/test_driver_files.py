@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from livelift.adapt.changes import CopyFile, CopyTree
 from livelift.adapt.windows import services
+from livelift.adapt.windows.bench import Bench
 from livelift.adapt.windows.driver_files import RULE
 from livelift.adapt.windows.planned import planned_tree
-from tests.adapt.windows.machine import Maker, findings, ids, pair, run
+from livelift.registry.values import set_number
+from tests.adapt.windows.machine import SCSI, Maker, findings, ids, pair, run
 
 DRIVERS = "Windows/System32/drivers"
 
@@ -24,24 +26,36 @@ def test_what_the_source_lacks_is_copied_with_the_stores_directories() -> None:
     assert tree.get("Windows/System32/DriverStore/FileRepository/megaraid.inf_amd64_02/megaraid.inf") is not None
 
 
-def both(owners: list[str] | None, ours: str = "", theirs: str = "") -> tuple[Maker, Maker]:
+def both(owners: list[str] | None, version: str = "", *, used: bool = True) -> Bench:
+    """Both have the driver, with other files; the target's devices use it or not."""
     source, target = Maker(), Maker()
-    for machine, digest, version in ((source, "a", ours), (target, "b", theirs)):
-        machine.service("drv", 3, owners=owners, digest=digest)
+    for machine, digest in ((source, "a"), (target, "b")):
+        machine.service("drv", 3, owners=owners)
         machine.file(f"{DRIVERS}/drv.sys", digest, version=version)
-    return source, target
+    set_number(target.cs.make("Services\\drv\\Parameters"), "of", 1)
+    if used:
+        target.device("PCI\\DRV\\1", "drv", SCSI, 3)
+    bench = run(services.RULE, source, target)
+    RULE.plan(bench)
+    return bench
 
 
 def test_a_vendors_file_is_the_targets_an_in_box_one_the_sources() -> None:
-    assert ids(run(RULE, *both(["oem3.inf"]))) == ["driver-files/drv"]
-    bench = run(RULE, *both(["disk.inf"]))
-    assert ids(bench) == [] and findings(bench) == ["in-box-files-kept"]
+    assert "driver-files/drv" in ids(both(["oem3.inf"]))
+    in_box = both(["oem3.inf", "disk.inf"])
+    assert "driver-files/drv" not in ids(in_box) and findings(in_box) == ["in-box-files-kept"]
 
 
-def test_where_nothing_tells_the_newer_version_counts_or_it_is_told() -> None:
-    assert ids(run(RULE, *both(None, "1.9.0", "1.10.0"))) == ["driver-files/drv"]
-    assert ids(run(RULE, *both(None, "1.10.0", "1.9.0"))) == []
-    assert findings(run(RULE, *both(None))) == ["driver-file-differs"]
+def test_without_owners_the_version_tells_or_it_is_told() -> None:
+    for version in ("10.0.17763.1", "6.1.7601.24000", "6.3.9600.1"):
+        assert findings(both(None, version)) == ["in-box-files-kept"]
+    assert "driver-files/drv" in ids(both(None, "2.10.1.0"))
+    assert findings(both(None)) == ["driver-file-differs"]
+
+
+def test_a_driver_that_the_targets_devices_do_not_use_keeps_the_sources_file() -> None:
+    bench = both(["oem3.inf"], used=False)
+    assert ids(bench) == findings(bench) == []
 
 
 def test_a_boot_file_that_neither_has_stops_the_plan() -> None:
