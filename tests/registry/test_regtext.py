@@ -59,6 +59,7 @@ def test_it_looks_as_regedit_writes_it() -> None:
     key.set("device", 0xFFFF0012, b"\x01")
     key.set("no end", 1, b"a\0")
     key.set("odd", 4, b"\x01\x02")
+    set_text(key, "tab", "\t")
     root.make("Empty")
     assert "".join(export(root, P)).split("\r\n") == [
         HEADER,
@@ -75,6 +76,7 @@ def test_it_looks_as_regedit_writes_it() -> None:
         '"device"=hex(ffff0012):01',
         '"no end"=hex(1):61,00',
         '"odd"=hex(4):01,02',
+        '"tab"=hex(1):09,00,00,00',
         "",
         f"[{P}\\Empty]",
         "",

@@ -160,6 +160,17 @@ def test_values_without_a_name_and_without_data_are_as_windows_has_them() -> Non
     assert cells == [(0, 0x80000000, 0, 1, 0), (7, 0x80000000, 0, 1, 1), (2, 0x80000000, 0, 1, 0)]
 
 
+def test_four_bytes_lie_where_their_offset_would_be() -> None:
+    hive = Hive(Key("R", 0, DESCRIPTOR))
+    hive.root.set("v", 4, b"\1\2\3\4")
+    hive.root.set("w", 3, b"\1\2\3\4\5")
+    data = write_hive(hive)
+    cells = [struct.unpack_from("<II", data, at + 4) for at in range(0, len(data), 4) if data[at : at + 2] == b"vk"]
+    (size, where), (other, place) = sorted(cells, reverse=True)
+    assert (size, where, other) == (0x80000004, 0x04030201, 5)
+    assert data[BLOCK + place + 4 : BLOCK + place + 9] == b"\1\2\3\4\5"
+
+
 def test_subkeys_are_in_the_order_of_their_units() -> None:
     hive = Hive(Key("R", 0, DESCRIPTOR))
     for name in ("\uffee", "\U00010000", "b", "ä", "_", "A"):
