@@ -166,7 +166,9 @@ class TreeIndex:
                 assert isinstance(body, BaseFile)
                 a = body.attributes
                 stamp = _NEVER if record.elided else stamp_of(a)
-                if a.nlink == 1:
+                if kind is Kind.FILE and self._stamp(body.oid, a.mode, stamp):
+                    pass  # a known one, written anew
+                elif a.nlink == 1:
                     fresh.append((body.parent, body.name, body.oid, a.mode, *stamp))
                 else:
                     self._flush(fresh)
@@ -186,7 +188,7 @@ class TreeIndex:
         for record in records:
             if record.lsn > self.lsn:
                 self.apply([record])
-                if isinstance(record.body, Range | Reflink):
+                if record.kind is Kind.FILE or isinstance(record.body, Range | Reflink):
                     self.drop_blocks(record.body.oid)
 
     def _flush(self, rows: list[tuple[int, bytes, int, int, int, int, int]]) -> None:
@@ -231,8 +233,10 @@ class TreeIndex:
                 if record.elided and hasattr(body, "oid"):
                     self.forget(body.oid)
 
-    def _stamp(self, oid: int, mode: int, stamp: tuple[int, int, int]) -> None:
-        self._db.execute("UPDATE entry SET mode=?, size=?, mtime=?, ctime=? WHERE oid=?", (mode, *stamp, oid))
+    def _stamp(self, oid: int, mode: int, stamp: tuple[int, int, int]) -> bool:
+        """False if the object is not known."""
+        done = self._db.execute("UPDATE entry SET mode=?, size=?, mtime=?, ctime=? WHERE oid=?", (mode, *stamp, oid))
+        return done.rowcount > 0
 
     def _remove(self, parent: int, name: bytes) -> None:
         oid = self.lookup(parent, name)

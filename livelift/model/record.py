@@ -45,7 +45,7 @@ class Kind(IntEnum):
     COLLAPSE = 53
     INSERT = 54
     REFLINK = 55
-    FILE = 56  # a new small file, whole, as a captured change
+    FILE = 56  # a small file, new or changed, whole, as a captured change
     # attributes: 80..95
     ATTRIBUTES = 80
     XATTR_SET = 81

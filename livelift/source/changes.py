@@ -19,7 +19,7 @@ from livelift.model.record import BaseFile, Kind, Link, Make, Range, Record, Set
 from livelift.platform.system import os
 from livelift.ports import Event
 from livelift.source.bigfiles import RACY, BigFiles
-from livelift.source.content import Digests, Part, parts_of, wants_digests
+from livelift.source.content import Digests, Part, is_plain, parts_of, read_exactly, wants_digests
 from livelift.source.dirty import Dirty, Mark
 from livelift.source.edge import Small, attributes_at, attributes_of_fd, read_small
 from livelift.source.follower import Follower
@@ -230,6 +230,8 @@ class Changes:
                 return self._whole(oid, attributes, [], mark, gap)
             new = wants_digests(st.st_size)
             if new is None:
+                if st.st_nlink == 1 and is_plain(st):
+                    return self._whole(oid, attributes, [], mark, gap, read_exactly(fd, 0, st.st_size))
                 return self._whole(oid, attributes, list(parts_of(fd, st, stamp.size, old, None)), mark, gap)
             elided = False
             for part in parts_of(fd, st, stamp.size, old, new):
@@ -294,15 +296,21 @@ class Changes:
             index.set_blocks(oid, new.block, bytes(new.value))
             self._gaps.close(oid)
 
-    def _whole(self, oid: int, attributes: Attributes, parts: list[Part], mark: Mark, gap: int) -> Ready:
-        """A small file with its content, or (no parts) any object's attributes alone."""
+    def _whole(
+        self, oid: int, attributes: Attributes, parts: list[Part], mark: Mark, gap: int, content: bytes | None = None
+    ) -> Ready:
+        """A small file with its content (``content``: all of it in one run, for one record), or with neither any
+        object's attributes alone."""
         racy = time.time_ns() - attributes.ctime < RACY
-        self._bytes += sum(len(p.payload) for p in parts)
+        self._bytes += sum(len(p.payload) for p in parts) + len(content or b"")
 
         def records() -> list[Record]:
             place = self._journal.index.place(oid)
             if place is None:
                 return []
+            if content is not None:
+                extents = ((0, len(content)),) if content else ()
+                return [Record(Kind.FILE, BaseFile(oid, *place, attributes, extents), content, mark.first)]
             made = [Record(p.kind, Range(oid, *place, p.offset, p.length), p.payload, mark.first) for p in parts]
             return [*made, Record(Kind.ATTRIBUTES, SetAttributes(oid, *place, attributes), b"", mark.first)]
 
@@ -312,12 +320,13 @@ class Changes:
             elif not self._big.outdated(oid, gap, mark.first):
                 if racy:
                     self._journal.index.set_racy(oid)
-                if parts:
+                read = bool(parts) or content is not None
+                if read:
                     self._journal.index.drop_blocks(oid)
                 if attributes.is_dir:
                     if self._gaps.is_open(oid):  # closes when it has been listed
                         self._follower.walk(oid, False)
-                elif parts or not attributes.is_file:
+                elif read or not attributes.is_file:
                     self._gaps.close(oid)
 
         return Ready(records, after)

@@ -51,6 +51,12 @@ def read_exactly(fd: int, offset: int, length: int) -> bytes:
     return data
 
 
+def is_plain(st: os.stat_result) -> bool:
+    """One run of data without holes, and nothing reserved beside it: two blocks of 4 KiB are tolerated, for tails and
+    metadata that a file system counts in."""
+    return st.st_size <= st.st_blocks * 512 < st.st_size + 2 * ALIGN
+
+
 Read = Callable[[int, int], bytes]
 
 

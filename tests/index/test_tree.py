@@ -259,3 +259,20 @@ def test_stamps_hold_the_change_time(index):
     """chmod, setxattr and a write through an old mtime (utimensat) change nothing else."""
     index.apply([Record(Kind.BASE_FILE, BaseFile(10, 2, b"a", Attributes(FILE, 0, 0, 10, 5, 0, 99)))])
     assert index.of(10).stamp == Stamp(10, 5, 99)
+
+
+def test_a_small_file_written_anew_is_no_further_entry(index):
+    """FILE is the record of new and of changed small files."""
+    index.apply([base(7, 2, b"f")])
+    index.set_blocks(7, 4096, b"x" * 16)
+    before = index.count
+    again = base(7, 2, b"f", ctime=9)
+    index.apply([Record(Kind.FILE, again.body)])
+    assert index.count == before
+    known = index.of(7)
+    assert known is not None and known.stamp.ctime == 9
+    index.apply([Record(Kind.FILE, again.body, elided=True, length=5)])
+    assert index.unsure_of(7), "its content was dropped"
+    index.apply([Record(Kind.FILE, base(8, 2, b"new").body)])
+    assert index.count == before + 1
+    assert index.lookup(2, b"new") == 8

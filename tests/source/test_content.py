@@ -12,7 +12,7 @@ import pytest
 from livelift.merge.blocks import SMALL
 from livelift.model.record import Kind
 from livelift.platform.linux.files import KEEP_SIZE, PUNCH_HOLE, fallocate
-from livelift.source.content import WINDOW, Digests, parts_of, read_exactly, reader, wants_digests
+from livelift.source.content import WINDOW, Digests, is_plain, parts_of, read_exactly, reader, wants_digests
 from tests.loopfs import loop_filesystem
 
 MIB = 1 << 20
@@ -230,3 +230,22 @@ def test_read_exactly_ends_at_the_end(tmp_path):
 def test_small_files_keep_no_digests():
     assert wants_digests(SMALL) is None
     assert isinstance(wants_digests(SMALL + 1), Digests)
+
+
+def test_a_plain_file_has_neither_holes_nor_reserves(tmp_path):
+    """Only such a file may travel as one run of bytes."""
+    path = tmp_path / "file"
+    for size in (0, 1, 4096, 100_000):
+        path.write_bytes(b"x" * size)
+        os.sync()
+        assert is_plain(os.stat(path)), size
+    with path.open("wb") as file:
+        file.truncate(100_000)
+    os.sync()
+    assert not is_plain(os.stat(path))
+    path.write_bytes(b"x" * 10)
+    fd = os.open(path, os.O_RDWR)
+    fallocate(fd, KEEP_SIZE, 0, 60_000)
+    os.close(fd)
+    os.sync()
+    assert not is_plain(os.stat(path))
