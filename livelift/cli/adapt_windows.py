@@ -27,7 +27,7 @@ from livelift.cli.hive_files import load, save
 from livelift.edits.linux_apply import Editor
 from livelift.edits.linux_place import KEEP
 from livelift.edits.windows_apply import copy_attributes, file_plan, hive_bytes
-from livelift.edits.windows_tree import WindowsTree
+from livelift.edits.windows_tree import WindowsTree, driver_images
 from livelift.errors import UsageError
 from livelift.registry.reader import read_hive
 from livelift.registry.tree import Hive
@@ -85,10 +85,10 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("--target-tree is missing", remedy="name the target's installation")
     _apart(options.source_tree, options.target_tree)
     trees = WindowsTree(options.source_tree), WindowsTree(options.target_tree)
-    source, target = (
-        tree.machine(_boot_store(tree, given))
-        for tree, given in zip(trees, (options.source_bcd, options.target_bcd), strict=True)
-    )
+    stores = _boot_store(trees[0], options.source_bcd), _boot_store(trees[1], options.target_bcd)
+    hives_of = [tree.hives(store) for tree, store in zip(trees, stores, strict=True)]
+    images = driver_images(hives_of[0]) | driver_images(hives_of[1])
+    source, target = (tree.machine(hives, images) for tree, hives in zip(trees, hives_of, strict=True))
     choices = Choices(_pairs(options.letter, "--letter"), _pairs(options.nic, "--nic"), options.same_hypervisor)
     plan = make_plan(source, target, choices)
     if options.rules:

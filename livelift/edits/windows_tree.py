@@ -17,7 +17,7 @@ from livelift.adapt.windows.images import image_path, is_driver
 from livelift.adapt.windows.inf_files import CATALOGUES
 from livelift.adapt.windows.oem_numbers import INF
 from livelift.adapt.windows.policies import RESTRICTIONS
-from livelift.adapt.windows.system import BCD, HIVE_FILES, SOFTWARE, System, Version
+from livelift.adapt.windows.system import BCD, HIVE_FILES, SOFTWARE, System
 from livelift.adapt.windows.versions import file_version
 from livelift.errors import UsageError
 from livelift.registry.reader import read_hive
@@ -109,16 +109,21 @@ class WindowsTree:
             )
         return hive
 
-    def machine(self, boot_store: Hive | None = None, version: Version | None = None) -> System:
-        hives = {name: hive for name, path in HIVE_FILES.items() if (hive := self.hive(path)) is not None}
-        if SOFTWARE in hives:
-            hives[SOFTWARE] = only(hives[SOFTWARE], LOOKED_AT)
+    def hives(self, boot_store: Hive | None = None) -> dict[str, Hive]:
+        found = {name: hive for name, path in HIVE_FILES.items() if (hive := self.hive(path)) is not None}
+        if SOFTWARE in found:
+            found[SOFTWARE] = only(found[SOFTWARE], LOOKED_AT)
         if boot_store is not None:
-            hives[BCD] = boot_store
-        bare = System(hives, FileView(), version)
-        return System(hives, self._listing(bare), bare.version)
+            found[BCD] = boot_store
+        return found
 
-    def _listing(self, machine: System) -> FileView:
+    def machine(self, hives: dict[str, Hive] | None = None, single: frozenset[str] = frozenset()) -> System:
+        """``single``: files to look for besides those that this machine's own drivers name (`driver_images`)."""
+        hives = self.hives() if hives is None else hives
+        bare = System(hives, FileView())
+        return System(hives, self._listing(single | driver_images(hives)), bare.version)
+
+    def _listing(self, single: frozenset[str]) -> FileView:
         """The directories that the rules look into, and the files that services name elsewhere."""
         files: dict[str, FileFact] = {}
         complete = []
@@ -130,7 +135,6 @@ class WindowsTree:
             if spelled is not None:
                 complete.append(top)
                 files.update({fold(path): self._fact(path, read) for path in self._files(spelled, deep)})
-        single = {path for service in machine.control("Services") or Key("") if (path := _image(service)) is not None}
         for path in {*single, *LOADERS, "hiberfil.sys"}:
             if fold(path) in files:
                 continue
@@ -166,8 +170,11 @@ class WindowsTree:
         return FileFact(path, size, blake3(data).hexdigest(), file_version(data) if driver else "")
 
 
-def _image(service: Key) -> str | None:
-    return image_path(service.name, service) if is_driver(service) else None
+def driver_images(hives: dict[str, Hive]) -> frozenset[str]:
+    """Where the drivers of a machine have their files."""
+    services = System(hives, FileView()).control("Services") or Key("")
+    paths = (image_path(service.name, service) for service in services if is_driver(service))
+    return frozenset(path for path in paths if path is not None)
 
 
 def only(hive: Hive, paths: tuple[str, ...]) -> Hive:

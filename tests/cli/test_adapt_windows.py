@@ -147,6 +147,22 @@ def test_an_inhibitor_stops_before_anything_changes(trees: tuple[Path, Path, Pat
     assert call(capsys, trees, "--dry-run", "--ignore", "letter-unmapped-e")[0] == 0
 
 
+def test_a_boot_file_of_one_machine_in_a_place_of_its_own_is_looked_for(tmp_path: Path, capsys: Any) -> None:
+    source, target = pair()
+    source.service("snapman", image="\\??\\C:\\Snap\\snapman.sys", file=False)
+    trees = grow(source, tmp_path / "s"), grow(target, tmp_path / "t"), tmp_path / "state"
+    code, told = call(capsys, trees, "--dry-run")
+    assert code == 0 and "boot-drivers/snapman" in {edit["id"] for edit in told["edits"]}, "there is no such file"
+    put(trees[0] / "Snap/snapman.sys", b"x")
+    code, told = call(capsys, trees, "--dry-run")
+    assert code == 0 and "boot-drivers/snapman" not in {edit["id"] for edit in told["edits"]}
+    (trees[0] / "Snap/snapman.sys").unlink()
+    rules = tmp_path / "rules.toml"
+    rules.write_text('skip = ["boot-drivers/snapman"]')
+    code, told = call(capsys, trees, "--dry-run", "--rules", rules)
+    assert code == 3 and "boot-file-missing" in {finding["id"] for finding in told["findings"]}
+
+
 def test_the_rules_file_overrides(trees: tuple[Path, Path, Path], capsys: Any, tmp_path: Path) -> None:
     rules = tmp_path / "rules.toml"
     rules.write_text('skip = ["boot-drivers/*", "nosuch"]\n')

@@ -17,11 +17,10 @@ def planned_tree(plan: Plan, source: FileView, target: FileView, complete: tuple
                 found = target.get(origin) or FileFact(origin, size, digest)
                 files[fold(path)] = FileFact(path, found.size, found.digest, found.version)
             case CopyTree(path, origin):
-                prefix = fold(origin) + "/"
-                for file in target:
-                    if fold(file.path).startswith(prefix):
-                        here = path + file.path[len(origin) :]
-                        files[fold(here)] = FileFact(here, file.size, file.digest, file.version)
+                above, _, name = origin.rpartition("/")
+                for file in target.subtrees(above).get(fold(name), ()):
+                    here = path + file.path[len(origin) :]
+                    files[fold(here)] = FileFact(here, file.size, file.digest, file.version)
             case DeleteFile(path):
                 files.pop(fold(path), None)
             case RenameFile(path, to):
