@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,7 +78,9 @@ def value_text(value: Value | None) -> str:
 
 def to_text(plan: Plan) -> str:
     """The whole plan for a terminal or a file. Control characters of names are shown, never sent."""
-    lines = [plan.title, f"{len(plan.edits)} edits, {len(plan.skipped)} skipped by the rules file", ""]
+    rules = Counter(edit.id.partition("/")[0] for edit in plan.edits)
+    told = f": {', '.join(f'{rule} {count}' for rule, count in rules.items())}" if rules else ""
+    lines = [plan.title, f"{len(plan.edits)} edits, {len(plan.skipped)} skipped by the rules file{told}", ""]
     for edit in plan.edits:
         lines += _edit(edit)
     for skipped in plan.skipped:

@@ -45,7 +45,20 @@ def plan(bench: Bench) -> None:
     for ours, theirs in pairs:
         _addresses(bench, ours, theirs)
         _name(bench, ours, theirs)
+    _own_addresses(bench, {theirs.guid for _, theirs in pairs})
     _lost(bench)
+
+
+def _own_addresses(bench: Bench, taken: set[str]) -> None:
+    for adapter in adapters(bench.target):
+        addresses = static_addresses(interface(bench.target, adapter.guid))
+        if addresses and adapter.guid not in taken:
+            bench.draft.warn(
+                "nic-keeps-target-address",
+                f"{adapter.name} ({adapter.description}) gets no addresses of the source and keeps "
+                f"{', '.join(addresses)}",
+                "map an adapter of the source to it with --nic, or change it after the first boot",
+            )
 
 
 def mapped(bench: Bench) -> list[tuple[Adapter, Adapter]]:

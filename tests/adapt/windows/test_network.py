@@ -56,6 +56,13 @@ def test_two_adapters_of_the_target_must_be_told_apart() -> None:
     assert findings(run(RULE, source, target, Choices(nics={"Ethernet0": None}))) == []
 
 
+def test_an_adapter_that_keeps_its_own_static_address_is_told() -> None:
+    source, target = pair()
+    target.adapter(SECOND, "Ethernet 2", 1, address="198.51.100.2")
+    bench = run(RULE, source, target, Choices(nics={"Ethernet0": "Ethernet"}))
+    assert findings(bench) == ["nic-keeps-target-address"] and addresses(bench, SECOND) == ["198.51.100.2"]
+
+
 @pytest.mark.parametrize(
     ("nics", "found"),
     [
