@@ -23,6 +23,7 @@ VERBS = {
     "check": "check",
     "plan": "plan",
     "adapt": "adapt",
+    "probe": "probe",
     "hive": "hive",
     "adapt-windows": "adapt_windows",
     "demo": "demo",

@@ -12,7 +12,8 @@ import pytest
 from livelift.adapt.changes import RunCommand
 from livelift.adapt.plan import Edit, Plan
 from livelift.edits.linux_apply import Editor
-from livelift.edits.linux_chroot import CommandError, run_inside
+from livelift.errors import CommandError
+from livelift.platform.linux.inside import run_inside
 
 pytestmark = pytest.mark.root
 
