@@ -14,9 +14,9 @@ from livelift.cli.main import main
 from livelift.edits import linux_apply
 from livelift.edits.windows_tree import WindowsTree
 from livelift.registry.reader import read_hive
-from livelift.registry.values import number_of, text_of
+from livelift.registry.values import BINARY, number_of, text_of
 from livelift.registry.writer import write_hive
-from tests.adapt.windows.machine import pair
+from tests.adapt.windows.machine import ENTRY, pair
 from tests.adapt.windows.realhives import hive, machine, need_hives, unpack
 from tests.adapt.windows.trees import grow, put, respelled, snapshot, software
 
@@ -72,6 +72,23 @@ def test_in_place_the_tree_is_that_of_the_plan_and_the_undo_exact(trees: tuple[P
     code, told = call(capsys, trees, "--undo")
     assert code == 0 and told["undone"] > 5
     assert snapshot(source) == before[0]
+
+
+def test_the_boot_store_is_handed_over_and_never_put_in_place(tmp_path: Path, capsys: Any) -> None:
+    source, target = pair()
+    old = grow(source, tmp_path / "s")
+    new = grow(target, tmp_path / "t", boot="EFI/Microsoft/Boot/BCD")
+    store = source.boot_store()
+    store.root.make(f"Objects\\{ENTRY}\\Elements\\16000049").set("Element", BINARY, b"\1")
+    put(old / "Boot/BCD", write_hive(store))
+    before = snapshot(new)
+    code, told = call(capsys, (old, new, tmp_path / "state"), "--in-place")
+    assert code == 0 and told["boot_store"] == str(tmp_path / "state/BCD")
+    merged = read_hive((tmp_path / "state/BCD").read_bytes())
+    flag, device = (merged.find(f"Objects\\{ENTRY}\\Elements\\{number}") for number in ("16000049", "11000001"))
+    assert flag is not None and device is not None
+    value = device.value("Element")
+    assert value is not None and value.data == b"new" and snapshot(new) == before
 
 
 def test_a_commit_deletes_the_way_back(trees: tuple[Path, Path, Path], capsys: Any) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from livelift.adapt.changes import CopyValues, GraftKey, HiveChange, MergeList, RemoveKey, RemoveValue, SetValue
 from livelift.adapt.plan import Plan
+from livelift.adapt.windows.system import BCD
 from livelift.errors import UsageError
 from livelift.registry.tree import SEPARATOR, Hive, Key, Value
 from livelift.registry.values import MULTI_SZ, list_data
@@ -21,11 +22,17 @@ def apply(plan: Plan, source: dict[str, Hive], target: dict[str, Hive]) -> dict[
     """The merged hives: copies of those of the source that the plan changes, with its edits. The inputs stay as they
     are."""
     names = {edit.change.hive for edit in plan.edits if isinstance(edit.change, HiveChange)}
-    merged = {name: copy_hive(source[name] if name in source else target[name]) for name in sorted(names)}
+    merged = {name: copy_hive(base(name, source, target)) for name in sorted(names)}
     for edit in plan.edits:
         if isinstance(edit.change, HiveChange):
             carry_out(edit.change, merged, source, target)
     return merged
+
+
+def base(name: str, source: dict[str, Hive], target: dict[str, Hive]) -> Hive:
+    """Which machine's hive a merged one begins as: the source's, but for the boot store and what only the target
+    has."""
+    return target[name] if name == BCD or name not in source else source[name]
 
 
 def copy_hive(hive: Hive) -> Hive:

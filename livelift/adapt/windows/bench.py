@@ -15,7 +15,7 @@ import msgspec
 from livelift.adapt.changes import Change, GraftKey, HiveChange, MergeList, RemoveKey, RemoveValue, SetValue
 from livelift.adapt.plan import Draft
 from livelift.adapt.render import value_text
-from livelift.adapt.windows.apply import carry_out, copy_hive, count, same_tree
+from livelift.adapt.windows.apply import base, carry_out, copy_hive, count, same_tree
 from livelift.adapt.windows.generation import Generation
 from livelift.adapt.windows.oem_numbers import Move, moves, packages
 from livelift.adapt.windows.system import BCD, DRIVERS, SYSTEM, System
@@ -48,11 +48,12 @@ class Bench:
         self.draft = draft
         self.set = source.control_set
         self.other = target.control_set
-        self.merged = {name: copy_hive(source.hives[name]) for name in (SYSTEM, DRIVERS, BCD) if name in source.hives}
-        if BCD in target.hives:
-            self.merged[BCD] = copy_hive(target.hives[BCD])
-        if DRIVERS in target.hives and DRIVERS not in self.merged:
-            self.merged[DRIVERS] = copy_hive(target.hives[DRIVERS])
+        known = source.hives.keys() | target.hives.keys()
+        self.merged = {
+            name: copy_hive(base(name, source.hives, target.hives))
+            for name in (SYSTEM, DRIVERS, BCD)
+            if name in known and (name != BCD or name in target.hives)
+        }
         self.grafted: set[str] = set()
         self.kept_instances: list[tuple[str, str, str]] = []
         """(device instance, its new place below Control\\Class, the old one) of software devices that are put back."""

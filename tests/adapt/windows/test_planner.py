@@ -6,17 +6,19 @@ import itertools
 
 import pytest
 
+from livelift.adapt.plan import Draft
 from livelift.adapt.render import to_text
 from livelift.adapt.rules import override, parse
-from livelift.adapt.windows.apply import same_tree
-from livelift.adapt.windows.bench import Choices
+from livelift.adapt.windows.apply import apply, same_tree
+from livelift.adapt.windows.bench import Bench, Choices
 from livelift.adapt.windows.consistency import check
+from livelift.adapt.windows.generation import Generation
 from livelift.adapt.windows.planner import RULES, make_plan
-from livelift.adapt.windows.system import SYSTEM
+from livelift.adapt.windows.system import BCD, DRIVERS, SYSTEM
 from livelift.checks.findings import Level
 from livelift.errors import PreflightError
-from livelift.registry.values import number_of
-from tests.adapt.windows.machine import merged_system, pair
+from livelift.registry.values import BINARY, number_of
+from tests.adapt.windows.machine import ENTRY, merged_system, pair
 from tests.adapt.windows.realhives import BUILDS, NAMES, machine, need_hives
 
 BUILDS_OF_ALL_GENERATIONS = (7601, 9600, 17763, 20348)
@@ -33,6 +35,34 @@ def test_planning_changes_nothing_and_comes_to_the_same_again(build: int) -> Non
     assert all(same_tree(old, new) for (_, old), new in zip(before, after, strict=True))
     assert to_text(plan) == to_text(again)
     assert plan.edits and all(edit.reason and edit.touches for edit in plan.edits)
+
+
+def test_the_plan_carried_out_is_what_the_rules_saw() -> None:
+    """And the boot store that gets the source's flags is the target's."""
+    one, two = pair()
+    one.package("oem3.inf", "printer.inf_amd64_03", ["USBPRINT\\X"], hive=DRIVERS)
+    source, target = one.done(), two.done()
+    source.hives[BCD].root.make(f"Objects\\{ENTRY}\\Elements\\16000049").set("Element", BINARY, b"\1")
+    bench = Bench(source, target, Generation.TEN, Choices(), Draft())
+    for rule in RULES:
+        rule.plan(bench)
+    merged = apply(make_plan(source, target), source.hives, target.hives)
+    assert merged.keys() == bench.merged.keys() == {SYSTEM, DRIVERS, BCD}
+    assert all(same_tree(merged[name].root, bench.merged[name].root) for name in merged)
+    device = merged[BCD].find(f"Objects\\{ENTRY}\\Elements\\11000001")
+    value = device.value("Element") if device is not None else None
+    assert value is not None and value.data == b"new"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_real_machine_onto_itself_changes_next_to_nothing(name: str) -> None:
+    need_hives()
+    one = machine(name)
+    plan = make_plan(one, one, Choices(letters={"E": "E", "F": "F"}))
+    rules = {edit.id.split("/")[0] for edit in plan.edits}
+    assert rules <= {"control-sets", "classes", "setup", "pending-renames", "oem-inf", "hive-logs"}
+    assert len(plan.edits) < 20
+    assert [f for f in check(merged_system(plan, one, one), one, one) if f.level > Level.NOTE] == []
 
 
 def test_every_edit_belongs_to_a_rule() -> None:
