@@ -10,6 +10,7 @@ from typing import get_args
 
 import pytest
 
+from livelift.adapt.changes import Change
 from livelift.cli.main import build_parser
 from livelift.errors import LiveliftError
 from livelift.model.entry import Attributes
@@ -50,6 +51,13 @@ def test_the_windows_edits_are_those_of_the_rules() -> None:
     edits = generator("generate_windows_edits")
     text = edits.OUT.read_text(encoding="utf-8")  # type: ignore[attr-defined]
     assert text == edits.render(), "run: python docs/generate_windows_edits.py"  # type: ignore[attr-defined]
+
+
+def test_the_kinds_of_changes_are_told() -> None:
+    text = (ROOT / "docs/internals/adaptation.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]*?) \| `(?:adapt|edits)", text, re.M))
+    kinds = {kind.__struct_config__.tag: ", ".join(kind.__struct_fields__) for kind in get_args(Change)}
+    assert told == kinds
 
 
 def rows(name: str) -> dict[int, tuple[str, str]]:
