@@ -5,6 +5,7 @@ What arrived is judged by hashing both trees with the standard library, not by L
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -14,6 +15,7 @@ import re
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -109,6 +111,7 @@ class Migration:
         self.source = self.linux / "data"
         self.source.mkdir()
         self._work, self._undo, self._options = work, undo, options
+        self.said: list[str] = []
 
     def start(self) -> None:
         mapping = f"{self.windows}\\data={self.replica}"
@@ -126,6 +129,18 @@ class Migration:
             "--state", f"{self.windows}\\state", "--json", *self._options,
         )  # fmt: skip
         self._undo.callback(self._end, self.agent)
+        threading.Thread(target=self._listen, daemon=True).start()
+        deadline = time.monotonic() + 40
+        # Two processes that begin in the same moment can wait for each other in Wine 8.
+        while not any('"started"' in line for line in self.said):
+            assert time.monotonic() < deadline and self.agent.poll() is None, "".join(self.said)
+            time.sleep(0.1)
+
+    def _listen(self) -> None:
+        assert self.agent.stdout is not None
+        with contextlib.suppress(ValueError):  # closed at the end
+            for line in self.agent.stdout:
+                self.said.append(line.decode("utf-8", "replace"))
 
     @staticmethod
     def _end(process: subprocess.Popen[bytes]) -> None:
@@ -148,15 +163,12 @@ class Migration:
         status: dict[str, Any] = {}
         while time.monotonic() < deadline:
             if self.agent.poll() is not None:
-                raise AssertionError(self.agent.stdout.read().decode() if self.agent.stdout else "the agent is gone")
-            try:
-                status = self.ask("status")
-            except AssertionError:  # it has not begun to listen
-                status = {}
-            if status and what(status):
+                raise AssertionError("".join(self.said))
+            status = self.ask("status")
+            if what(status):
                 return status
             time.sleep(0.2)
-        raise AssertionError(json.dumps(status, indent=1))
+        raise AssertionError(json.dumps(status, indent=1) + "".join(self.said))
 
     def settled(self) -> dict[str, Any]:
         return self.until(lambda s: s["state"] == "following" and s["durable"] and not s["gaps"])
@@ -225,7 +237,7 @@ def test_a_file_held_by_another_program_is_a_gap_until_it_is_let_go(
     job = Migration(wine, tmp_path, replica, undo)
     (job.source / "free").write_bytes(b"free")
     (job.source / "held").write_bytes(b"held" * 100)
-    holder = wine.start(HOLD, f"{job.windows}\\data\\held", "14")
+    holder = wine.start(HOLD, f"{job.windows}\\data\\held", "6")
     undo.callback(Migration._end, holder)
     assert holder.stdout is not None
     assert holder.stdout.readline().strip() == b"held"

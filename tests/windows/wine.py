@@ -169,4 +169,16 @@ def session() -> Iterator[Wine]:
         wine = wine_python()
     except NoWineError as error:
         pytest.skip(f"wine: {error}")
-    yield wine
+    # One process that stays: each that begins while Wine itself begins or ends is slow, and can get stuck in Wine 8.
+    keeper = wine.start("import time; print('up', flush=True); time.sleep(1800)")
+    try:
+        assert keeper.stdout is not None
+        if keeper.stdout.readline().strip() != b"up":
+            pytest.skip("wine: its Python does not start")
+        yield wine
+    finally:
+        keeper.kill()
+        keeper.wait(20)
+        if keeper.stdout is not None:
+            keeper.stdout.close()
+        clean(wine)
