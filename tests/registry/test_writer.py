@@ -20,7 +20,9 @@ from tests.registry.hives import NAMES, real
 from tests.registry.raw import DESCRIPTOR, sample
 from tests.registry.strategies import hives
 
-STEADY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+STEADY = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 
 def everything(hive: Hive) -> list[object]:
