@@ -28,7 +28,7 @@ from livelift.edits.linux_apply import Editor
 from livelift.edits.linux_place import KEEP
 from livelift.edits.windows_apply import copy_attributes, file_plan, hive_bytes
 from livelift.edits.windows_tree import WindowsTree, driver_images
-from livelift.errors import UsageError
+from livelift.errors import StoreError, UsageError
 from livelift.registry.reader import read_hive
 from livelift.registry.tree import Hive
 
@@ -136,11 +136,15 @@ def _in_place(
     options: argparse.Namespace, plan: Plan, data: dict[str, bytes], source: WindowsTree, target: WindowsTree
 ) -> dict[str, Any]:
     work = file_plan(plan, data, source, target)
-    os.makedirs(options.state, mode=0o700, exist_ok=True)
+    for tree in (source.root, target.root):
+        _apart(tree, options.state)
     editor = Editor(source.root, target.root, options.state)
     try:
         made = editor.apply(work)
         copy_attributes(work, source, target, editor.kept)
+    except OSError as error:
+        where = os.fsdecode(error.filename) if error.filename else source.root
+        raise StoreError(f"{where}: {error.strerror}", remedy="--undo puts everything back") from error
     finally:
         editor.close()
     done: dict[str, Any] = {"changed": source.root, "edits": made, "hives": {n: len(c) for n, c in data.items()}}
@@ -206,9 +210,10 @@ def _boot_store(tree: WindowsTree, given: str) -> Hive | None:
 
 
 def _apart(source: str, target: str) -> None:
+    """UsageError for two places one of which holds the other."""
     one, two = (os.path.realpath(path) + "/" for path in (source, target))
     if one.startswith(two) or two.startswith(one):
-        raise UsageError("one tree lies in the other", remedy="name two trees apart from each other")
+        raise UsageError(f"{source} and {target}: one lies in the other", remedy="name places apart from each other")
 
 
 def _pairs(lines: list[str], option: str) -> dict[str, str | None]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +74,30 @@ def test_in_place_the_tree_is_that_of_the_plan_and_the_undo_exact(trees: tuple[P
     code, told = call(capsys, trees, "--undo")
     assert code == 0 and told["undone"] > 5
     assert snapshot(source) == before[0]
+
+
+def test_the_journal_lies_outside_of_the_trees(trees: tuple[Path, Path, Path], capsys: Any) -> None:
+    before = snapshot(trees[0])
+    for inside in trees[:2]:
+        assert call(capsys, (*trees[:2], inside / "state"), "--in-place")[0] == 2
+    assert snapshot(trees[0]) == before
+
+
+def test_a_full_disk_is_told_with_the_way_back(
+    trees: tuple[Path, Path, Path], capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = snapshot(trees[0])
+    real = linux_apply.copy_object
+
+    def full(fd: int, name: bytes, *rest: Any) -> Any:
+        if name == b"megaraid.sys":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+        return real(fd, name, *rest)
+
+    monkeypatch.setattr(linux_apply, "copy_object", full)
+    code, told = call(capsys, trees, "--in-place")
+    assert code == 1 and told["error"] == "store" and "--undo" in told["remedy"] and "No space" in told["text"]
+    assert call(capsys, trees, "--undo")[0] == 0 and snapshot(trees[0]) == before
 
 
 def test_the_boot_store_is_handed_over_and_never_put_in_place(tmp_path: Path, capsys: Any) -> None:

@@ -66,10 +66,10 @@ def _filters(bench: Bench, guid: str, name: str, ours: Key | None, theirs: Key |
     label = text_of((theirs or ours or Key("")).value("Class")) or guid
     reason = (
         "target's filters first, then those of the source whose service and file exist; a name without a driver stops "
-        "every device of the class (bug check 0x7B for disks)"
+        f"every device of the class {label} (bug check 0x7B for disks)"
     )
     bench.set_list(
-        f"classes/{label.lower()}-{guid[1:9].lower()}/{name.lower()}",
+        f"classes/{guid.lower()}/{name.lower()}",
         reason,
         f"{bench.set}\\Control\\Class\\{guid}",
         name,

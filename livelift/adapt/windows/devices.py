@@ -74,14 +74,16 @@ def _keep(bench: Bench, path: str, instance: Key) -> None:
         return
     new = text_of(theirs.value("Driver")) if theirs is not None else ""
     if not new:
-        free = next(n for n in range(10000) if cls.get(f"{n:04d}") is None)
-        new = f"{guid}\\{free:04d}"
+        given = {fold(place) for _, place, _ in bench.kept_instances}
+        numbers = (f"{n:04d}" for n in range(10000))
+        free = next(n for n in numbers if cls.get(n) is None and fold(f"{guid}\\{n}") not in given)
+        new = f"{guid}\\{free}"
     # Control\Class is grafted by the next rule; what is decided here is put in there
     bench.kept_instances.append((path, new, driver))
 
 
 def _name(path: str) -> str:
-    return path.rpartition(SEPARATOR)[0].replace(SEPARATOR, "-").lower()
+    return path.replace(SEPARATOR, "-").lower()
 
 
 def keep_instances(bench: Bench) -> None:

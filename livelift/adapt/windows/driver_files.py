@@ -20,9 +20,11 @@ UMDF = "Windows/System32/drivers/UMDF"
 def plan(bench: Bench) -> None:
     _store(bench)
     kept: list[str] = []
+    seen: set[str] = set()
     for service in bench.control_key("Services"):
-        if is_driver(service):
-            _image(bench, service, kept)
+        path = image_path(service.name, service)
+        if is_driver(service) and path is not None and _image(bench, service, path, kept, fold(path) in seen):
+            seen.add(fold(path))
     _umdf(bench)
     if kept:
         bench.draft.note(
@@ -49,33 +51,34 @@ def _store(bench: Bench) -> None:
         )
 
 
-def _image(bench: Bench, service: Key, kept: list[str]) -> None:
-    name = service.name
-    path = image_path(name, service)
-    if path is None:
-        return
+def _image(bench: Bench, service: Key, path: str, kept: list[str], copied: bool) -> bool:
+    """Whether the file comes from the target. ``copied``: another service has seen to that."""
     ours, theirs = bench.source.files.get(path), bench.target.files.get(path)
+    if copied:
+        return True
     if theirs is None:
         if ours is None and bench.source.files.knows(path) and bench.target.files.knows(path):
             _missing(bench, service, path)
-        return
+        return False
     in_store = fold(path).startswith(fold(STORE) + "/")
-    reason = f"the driver {name} of the merged system needs it"
-    if ours is None:
-        directory = path[len(STORE) + 1 :].partition("/")[0]
-        if not in_store or fold(directory) in bench.source.files.subtrees(STORE):
-            bench.edit(f"driver-files/{name.lower()}", reason, CopyFile(path, theirs.path, theirs.size, theirs.digest))
-    elif not same_content(ours, theirs) and not in_store:
-        _differ(bench, service, ours, theirs, kept)
+    if ours is not None:
+        return not in_store and not same_content(ours, theirs) and _differ(bench, service, ours, theirs, kept)
+    directory = path[len(STORE) + 1 :].partition("/")[0]
+    if in_store and fold(directory) not in bench.source.files.subtrees(STORE):
+        return True  # with its directory
+    reason = f"the driver {service.name} of the merged system needs it"
+    change = CopyFile(path, theirs.path, theirs.size, theirs.digest)
+    bench.edit(f"driver-files/{service.name.lower()}", reason, change)
+    return True
 
 
-def _differ(bench: Bench, service: Key, ours: FileFact, theirs: FileFact, kept: list[str]) -> None:
+def _differ(bench: Bench, service: Key, ours: FileFact, theirs: FileFact, kept: list[str]) -> bool:
     """Both have the file, with another content (or it is not known to be equal). A driver that is still the source's
     keeps the source's file; one that became the target's has the target's, unless it belongs to the system."""
     name = service.name
     path = f"{bench.set}\\{bench.control_key('Services').name}\\{name}"
     if bench.target.control(f"Services\\{name}") is None or not bench.is_grafted(path):
-        return
+        return False
     third = third_party(service, theirs)
     if third is None:
         bench.draft.warn(
@@ -90,6 +93,7 @@ def _differ(bench: Bench, service: Key, ours: FileFact, theirs: FileFact, kept: 
         bench.edit(f"driver-files/{name.lower()}", reason, change, before=before)
     else:
         kept.append(name)
+    return third is True
 
 
 def third_party(service: Key, file: FileFact) -> bool | None:

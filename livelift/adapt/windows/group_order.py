@@ -24,7 +24,7 @@ def plan(bench: Bench) -> None:
             )
             continue
         merged = order + [tag for tag in ours if tag not in order]
-        id = f"group-order/{theirs.name.lower().replace(' ', '-')}"
+        id = f"group-order/tags/{theirs.name.lower()}"
         bench.set_value(id, reason, f"{bench.set}\\{TAGS}", theirs.name, BINARY, tag_data(merged))
     order_of_groups = _list(bench.target.control(GROUPS))
     known = {fold(name) for name in order_of_groups}

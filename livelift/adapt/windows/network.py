@@ -118,11 +118,16 @@ def _addresses(bench: Bench, ours: Adapter, theirs: Adapter) -> None:
         reason = f"{ours.name} of the source is {theirs.name} ({theirs.description}) of the target"
         for name in names:
             value: Value | None = mine.value(name) if mine is not None else None
-            id = f"network/{ours.name.lower()}/{service}/{name.lower()}"
+            id = f"network/{_label(ours)}/{service}/{name.lower()}"
             if value is not None:
                 bench.set_value(id, reason, path, value.name, value.type, value.data)
             else:
                 bench.remove_value(id, f"{reason}; the source has no such setting", path, name)
+
+
+def _label(adapter: Adapter) -> str:
+    """Two connections may have lost their names, or have the same one."""
+    return f"{adapter.name} {adapter.guid}".strip().lower()
 
 
 def _name(bench: Bench, ours: Adapter, theirs: Adapter) -> None:
@@ -136,7 +141,7 @@ def _name(bench: Bench, ours: Adapter, theirs: Adapter) -> None:
         return
     path = f"{bench.set}\\Control\\Network\\{NET_CLASS}\\{theirs.guid}\\Connection"
     bench.set_text(
-        f"network/{ours.name.lower()}/name", "scripts and firewall rules know it by this name", path, "Name", ours.name
+        f"network/{_label(ours)}/name", "scripts and firewall rules know it by this name", path, "Name", ours.name
     )
 
 

@@ -94,6 +94,13 @@ FAULTS: dict[str, tuple[str, Callable[[System], object]]] = {
         "oem-unknown",
         lambda m: set_text(cs(m).make("Services\\disk"), "DisplayName", "@oem99.inf,%a%;b"),
     ),
+    "package gone from every place": (
+        "oem-unknown",
+        lambda m: (
+            key_of(root(m), "DriverDatabase\\DriverInfFiles").remove("oem2.inf"),
+            without(m, "Windows/INF/oem2.inf"),
+        ),
+    ),
     "INF file gone": ("oem-file-missing", lambda m: without(m, "Windows/INF/oem2.inf")),
     "renumbered INF not renamed": ("oem-file-missing", lambda m: without(m, "Windows/INF/oem0.inf")),
     "package names another INF": (

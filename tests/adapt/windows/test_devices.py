@@ -36,6 +36,20 @@ def test_the_iscsi_initiator_is_put_back_with_a_free_class_instance() -> None:
     assert instance is not None and text_of(instance.value("DriverDesc")) == "iScsiPrt of old"
 
 
+def test_two_instances_of_one_device_are_two() -> None:
+    source, target = pair()
+    for number in range(2):
+        source.device(f"ROOT\\ISCSIPRT\\000{number}", "iScsiPrt", SCSI, 5 + number)
+    bench = run(devices.RULE, source, target)
+    classes.plan(bench)
+    drivers = []
+    for number in range(2):
+        device = bench.control(f"Enum\\ROOT\\ISCSIPRT\\000{number}")
+        assert device is not None
+        drivers.append(text_of(device.value("Driver")))
+    assert drivers == [f"{SCSI}\\0002", f"{SCSI}\\0003"]
+
+
 def test_an_iscsi_initiator_that_both_have_keeps_the_sources_targets() -> None:
     source, target = pair()
     for machine in (source, target):

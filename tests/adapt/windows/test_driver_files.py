@@ -58,6 +58,16 @@ def test_a_driver_that_the_targets_devices_do_not_use_keeps_the_sources_file() -
     assert ids(bench) == findings(bench) == []
 
 
+def test_a_file_of_two_services_is_copied_once() -> None:
+    source, target = Maker(), Maker()
+    for name in ("one", "two"):
+        target.service(name, 3, image="system32\\drivers\\both.sys")
+        target.device(f"PCI\\{name}\\1", name, SCSI, 3)
+    bench = run(services.RULE, source, target)
+    RULE.plan(bench)
+    assert len(list(bench.draft.plan("").changes(CopyFile))) == 1
+
+
 def test_a_boot_file_that_neither_has_stops_the_plan() -> None:
     source, target = Maker(), Maker()
     for machine in (source, target):
