@@ -81,7 +81,9 @@ def render_menu(listed: list[Entry], line: str, uuid: str, modules: list[str], t
     lines = [
         "# Written by livelift; the next run of update-grub or grub2-mkconfig replaces it.",
         "set timeout=5",
-        "load_env",
+        "if [ -s $prefix/grubenv ]; then",
+        "  load_env",
+        "fi",
         'if [ "${next_entry}" ]; then',
         '  set default="${next_entry}"',
         "  set next_entry=",
