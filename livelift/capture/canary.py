@@ -29,12 +29,14 @@ SIZE = 8192
 
 
 class CanaryReport(NamedTuple):
-    """``seen`` and ``missed`` are names of OPERATIONS; ``not_tried`` pairs of such a name and the reason."""
+    """``seen`` and ``missed`` are names of OPERATIONS; ``not_tried`` pairs of such a name and the reason. ``exact``:
+    those of ``seen`` that came as records, not only as marks."""
 
     mode: str
     seen: frozenset[str]
     missed: frozenset[str]
     not_tried: tuple[tuple[str, str], ...]
+    exact: frozenset[str] = frozenset()
 
 
 class _Scratch:
@@ -143,6 +145,7 @@ def _try_all(capture: Capture, volume: WatchedVolume, scratch: _Scratch) -> Cana
     file = object_id(volume.index, os.fstat(scratch.file).st_ino)
     capture.watch_directory(parent, scratch.path)
     seen: set[str] = set()
+    exact: set[str] = set()
     not_tried: list[tuple[str, str]] = []
     for number, (name, (wanted, operation)) in enumerate(OPERATIONS.items(), 1):
         _until(capture, 2 * number)
@@ -153,10 +156,13 @@ def _try_all(capture: Capture, volume: WatchedVolume, scratch: _Scratch) -> Cana
                 raise
             not_tried.append((name, error.strerror or str(error)))
             continue
-        if any(_kind(event, parent, file) == wanted for event in _until(capture, 2 * number + 1)):
+        came = [event for event in _until(capture, 2 * number + 1) if _kind(event, parent, file) == wanted]
+        if came:
             seen.add(name)
+        if any(isinstance(event, Exact) for event in came):
+            exact.add(name)
     missed = OPERATIONS.keys() - seen - {name for name, _ in not_tried}
-    return CanaryReport(capture.name, frozenset(seen), frozenset(missed), tuple(not_tried))
+    return CanaryReport(capture.name, frozenset(seen), frozenset(missed), tuple(not_tried), frozenset(exact))
 
 
 def _until(capture: Capture, token: int) -> list[Event]:

@@ -1,6 +1,7 @@
 """Which capture mode: the best one that works here, and in plain words why not a better one.
 
-MODES is in order of preference. A new mode is one more line there, nothing else.
+MODES is in order of preference. A new mode is one more line there, nothing else. Those that are not ``automatic`` are
+tried only when the operator asks for them by name.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from livelift.capture.canary import CanaryReport, sing
+from livelift.capture.ebpf.capture import EbpfSyscallCapture
 from livelift.capture.fanotify import FanotifyCapture
 from livelift.capture.inotify import InotifyCapture
 from livelift.errors import LiveliftError, PreflightError
@@ -18,13 +20,22 @@ from livelift.ports import Capture, WatchedVolume
 
 
 class Mode(NamedTuple):
-    """A way to capture: its class is made without arguments; ``promise`` and ``blind_to`` are that of the class."""
+    """A way to capture: its class is made without arguments; ``promise`` and ``blind_to`` are that of the class.
+
+    ``serve`` makes the one for the job, if it is to leave out the agent's own writes (the canary needs to see them).
+    """
 
     name: str
     make: Callable[[], Capture]
+    serve: Callable[[], Capture] | None = None
+    automatic: bool = True
 
 
-MODES: tuple[Mode, ...] = (Mode("fanotify", FanotifyCapture), Mode("inotify", InotifyCapture))
+MODES: tuple[Mode, ...] = (
+    Mode("ebpf-syscall", EbpfSyscallCapture, lambda: EbpfSyscallCapture(ignored=(os.getpid(),)), automatic=False),
+    Mode("fanotify", FanotifyCapture),
+    Mode("inotify", InotifyCapture),
+)
 
 
 class Candidate(NamedTuple):
@@ -50,9 +61,9 @@ class Choice(NamedTuple):
 
 
 def probe(volumes: Iterable[WatchedVolume], modes: Iterable[Mode] = MODES) -> list[Candidate]:
-    """Try every mode on every volume with the canary. In order of preference."""
+    """Try every automatic mode on every volume with the canary. In order of preference."""
     volumes = list(volumes)
-    return [_try(mode, volumes) for mode in modes]
+    return [_try(mode, volumes) for mode in modes if mode.automatic]
 
 
 def choose(
@@ -68,13 +79,15 @@ def choose(
         if not modes:
             known = ", ".join(mode.name for mode in MODES)
             raise PreflightError(f"there is no capture mode {requested!r}", remedy=f"use auto or one of: {known}")
+    else:
+        modes = [mode for mode in modes if mode.automatic]
     rejected: list[tuple[str, str]] = []
     remedies: list[str] = []
     for mode in modes:
         candidate = _try(mode, volumes)
         if candidate.available:
             choice = Choice(mode.name, candidate.promise, candidate.blind_to, candidate.why, tuple(rejected))
-            return mode.make(), choice
+            return (mode.serve or mode.make)(), choice
         rejected.append((mode.name, candidate.why))
         remedies.append(candidate.remedy)
     raise PreflightError(
@@ -96,23 +109,30 @@ def _try(mode: Mode, volumes: list[WatchedVolume]) -> Candidate:
     except OSError as error:
         why = str(error)
     else:
-        why, remedy = _judge(reports, volumes, sample.blind_to)
+        why, remedy = _judge(reports, volumes, sample)
     available = not why
     return Candidate(
         mode.name, available, why or _tried(reports, volumes), remedy, sample.promise, sample.blind_to, tuple(reports)
     )
 
 
-def _judge(reports: list[CanaryReport], volumes: list[WatchedVolume], blind_to: tuple[str, ...]) -> tuple[str, str]:
+def _judge(reports: list[CanaryReport], volumes: list[WatchedVolume], mode: Capture) -> tuple[str, str]:
     """Why the mode cannot be trusted, and what to do; empty if everything arrived that it claims to see.
 
-    Names in ``blind_to`` that are also operations of the canary ("mmap", "inode-flags") are excused.
+    Names in ``blind_to`` that are also operations of the canary ("mmap", "inode-flags") are excused. What an in-kernel
+    mode claims to tell exactly (``exact``) must have come as a record: a mark, which fanotify beside it gives as well,
+    does not show that its programs run.
     """
+    exact = set(getattr(mode, "exact", ()))
     for report, volume in zip(reports, volumes, strict=True):
-        missing = report.missed - set(blind_to)
+        missing = report.missed - set(mode.blind_to)
         if missing:
             names = ", ".join(sorted(missing))
             return f"it did not report {names} on {_place(volume)}", "use another mode, and report this kernel"
+        vague = (exact & report.seen) - report.exact
+        if vague:
+            names = ", ".join(sorted(vague))
+            return f"it told no content of {names} on {_place(volume)}", "use another mode, and report this kernel"
     return "", ""
 
 

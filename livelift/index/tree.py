@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from livelift.errors import CorruptError
 from livelift.log.segment import REMEDY
+from livelift.merge.blocks import DIGEST
 from livelift.model.entry import Stamp, stamp_of
 from livelift.model.record import BaseFile, Gap, Kind, Link, Make, Range, Record, Reflink, Rename, SetAttributes, Unlink
 
@@ -30,6 +31,7 @@ CREATE TABLE IF NOT EXISTS blocks (oid INTEGER PRIMARY KEY, block INTEGER NOT NU
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 _NEVER = Stamp(-1, 0, 0)  # a stamp that no object has: content not known to be on the target
+_UNKNOWN = b"\xff" * DIGEST  # a digest that no block has
 
 
 class Known(NamedTuple):
@@ -188,8 +190,10 @@ class TreeIndex:
         for record in records:
             if record.lsn > self.lsn:
                 self.apply([record])
-                if record.kind is Kind.FILE or isinstance(record.body, Range | Reflink):
-                    self.drop_blocks(record.body.oid)
+                if isinstance(record.body, Range) and Kind.WRITE <= record.kind < Kind.REFLINK:
+                    self.wrote(record.kind, record.body)
+                if isinstance(record.body, Range | Reflink) or record.kind is Kind.FILE:
+                    self.drop_blocks(getattr(record.body, "oid", 0))
 
     def _flush(self, rows: list[tuple[int, bytes, int, int, int, int, int]]) -> None:
         if rows:
@@ -295,6 +299,28 @@ class TreeIndex:
 
     def drop_blocks(self, oid: int) -> None:
         self._db.execute("DELETE FROM blocks WHERE oid=?", (oid,))
+
+    def wrote(self, kind: Kind, body: Range) -> None:
+        """An in-kernel mode's record changed the target's content without a reading: the size follows, the digests of
+        the blocks that it touched are unknown, and the stamp is not trusted. Else a file that went A, B, A, or grew and
+        was cut again, would look unchanged to the next reading."""
+        oid, first, end = body.oid, body.offset, body.offset + body.length
+        size = "size"
+        if kind is Kind.TRUNCATE:
+            size, first, end = "?", body.offset, 1 << 62
+        elif kind is not Kind.PUNCH and not body.flags:
+            size = "max(size, ?)"
+        values = (body.offset if kind is Kind.TRUNCATE else end,) if size != "size" else ()
+        self._db.execute(f"UPDATE entry SET size={size}, ctime=0 WHERE oid=? AND size>=0", (*values, oid))
+        row = self._db.execute("SELECT block, length(digests) FROM blocks WHERE oid=?", (oid,)).fetchone()
+        if row is None:
+            return
+        block, length = row
+        start, stop = first // block * DIGEST, min(-(-end // block) * DIGEST, length)
+        if start < stop:
+            with self._db.blobopen("blocks", "digests", oid) as digests:
+                digests.seek(start)
+                digests.write(_UNKNOWN * ((stop - start) // DIGEST))
 
     def meta(self, key: str) -> int:
         row = self._db.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()

@@ -340,7 +340,12 @@ class Follower:
                 if place is None:
                     return
                 record.body = msgspec.structs.replace(body, parent=place[0], name=place[1])
-            self._journal.emit([record])
+            lost = self._journal.emit([record])
+            if isinstance(body, Range):
+                index.wrote(record.kind, body)
+            for oid in lost:
+                self._gaps.open(oid, "spool full")
+                self._dirty.add(oid, True, record.time, delay=1.0)
 
     def reopen(self, oid: int) -> None:
         """Close a bracket and process what waited on it. The merge lock is held."""

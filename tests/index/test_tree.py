@@ -276,3 +276,41 @@ def test_a_small_file_written_anew_is_no_further_entry(index):
     index.apply([Record(Kind.FILE, base(8, 2, b"new").body)])
     assert index.count == before + 1
     assert index.lookup(2, b"new") == 8
+
+
+# -- content that nobody read ------------------------------------------------------------------------------------------
+
+
+def wrote(kind: Kind, offset: int, length: int = 0, flags: int = 0) -> Range:
+    return Range(7, 2, b"f", offset, length, flags)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "size", "touched"),
+    [
+        (Kind.WRITE, wrote(Kind.WRITE, 20, 8), 30, {2}),
+        (Kind.WRITE, wrote(Kind.WRITE, 29, 10), 39, {2, 3}),
+        (Kind.WRITE, wrote(Kind.WRITE, 500, 1), 501, set()),
+        (Kind.TRUNCATE, wrote(Kind.TRUNCATE, 11), 11, {1, 2, 3}),
+        (Kind.TRUNCATE, wrote(Kind.TRUNCATE, 90), 90, set()),
+        (Kind.PUNCH, wrote(Kind.PUNCH, 0, 1000), 30, {0, 1, 2, 3}),
+        (Kind.ALLOCATE, wrote(Kind.ALLOCATE, 35, 10, 1), 30, {3}),
+        (Kind.ALLOCATE, wrote(Kind.ALLOCATE, 35, 10), 45, {3}),
+    ],
+)
+def test_a_record_of_an_in_kernel_mode_leaves_nothing_to_be_trusted(index, kind, body, size, touched):
+    """Blocks of ten bytes: what it touched is unknown, what it did not touch is as it was."""
+    index.apply([Record(Kind.BASE_FILE, BaseFile(7, 2, b"f", Attributes(FILE, 0, 0, 30, 5, 0, 5)))])
+    index.set_blocks(7, 10, b"".join(bytes([n]) * 16 for n in range(1, 5)))
+    index.wrote(kind, body)
+    assert index.of(7).stamp == Stamp(size, 5, 0)
+    block, digests = index.blocks(7)
+    known = [digests[n * 16 : n * 16 + 16] == bytes([n + 1]) * 16 for n in range(4)]
+    assert (block, len(digests)) == (10, 64)
+    assert {n for n, same in enumerate(known) if not same} == touched
+
+
+def test_a_file_whose_content_is_not_known_stays_so(index):
+    index.apply([make(7, 2, b"f")])
+    index.wrote(Kind.WRITE, wrote(Kind.WRITE, 0, 8))
+    assert index.unsure_of(7)

@@ -117,6 +117,13 @@ class DictIndex:
                 if record.elided:
                     self.stamp(oid, NEVER)
 
+    def wrote(self, kind: Kind, body: Range) -> None:
+        row = self.of(body.oid)
+        if row is not None and row.stamp.size >= 0:
+            end = body.offset + body.length
+            size = row.stamp.size if kind is Kind.PUNCH or body.flags else max(row.stamp.size, end)
+            self.stamp(body.oid, Stamp(body.offset if kind is Kind.TRUNCATE else size, row.stamp.mtime, 0))
+
     def stamp(self, oid: int, stamp: Stamp, mode: int = 0) -> None:
         for place, row in self.rows.items():
             if row.oid == oid:

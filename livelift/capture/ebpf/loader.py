@@ -1,0 +1,59 @@
+"""From the compiled object file to running programs: which of them this machine can have, and plain words why not."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import struct
+from collections.abc import Callable, Iterable
+from importlib import resources
+
+from livelift.errors import PreflightError
+from livelift.platform.linux.bpf import BTF, BpfObject, put
+from livelift.ports import WatchedVolume
+
+FALLBACK = "use --capture auto"
+
+
+def open_object(flavour: str) -> BpfObject:
+    """The object file of this architecture. PreflightError: there is none, or the kernel cannot relocate it."""
+    machine = platform.machine()
+    file = resources.files("livelift.capture.ebpf") / f"{flavour}.{machine}.bpf.o"
+    if not file.is_file():
+        raise PreflightError(f"there are no BPF programs for {machine}", remedy=FALLBACK)
+    if not os.path.exists(BTF):
+        raise PreflightError(f"this kernel does not describe its types ({BTF} is missing)", remedy=FALLBACK)
+    return BpfObject(file.read_bytes())
+
+
+def run(programs: BpfObject, names: Iterable[str], prepare: Callable[[], None]) -> None:
+    """Load, ``prepare`` the maps, attach ``names`` in this order. PreflightError: refused."""
+    doing = "loading"
+    try:
+        programs.load()
+        prepare()
+        for name in names:
+            doing = f"attaching {name}"
+            programs.attach(name)
+    except OSError as error:
+        detail = f" ({programs.said[-300:]})" if programs.said else ""
+        if error.errno == errno.EPERM:
+            reason = "this kernel, or the container that the agent runs in, refuses BPF programs of this kind"
+        else:
+            reason = f"BPF programs: {error.strerror}"
+        raise PreflightError(f"{reason}, {doing}{detail}", remedy=FALLBACK) from error
+
+
+def set_volumes(programs: BpfObject, volumes: Iterable[WatchedVolume], processes: Iterable[int]) -> None:
+    """Which file systems are captured, and whose (process ids) writes are not."""
+    table, skip = programs.map("volumes"), programs.map("skip")
+    for volume in volumes:
+        put(table, struct.pack("=I", kernel_device(volume.device)), struct.pack("=I", volume.index + 1))
+    for process in processes:
+        put(skip, struct.pack("=I", process), b"\1")
+
+
+def kernel_device(device: int) -> int:
+    """A device number of stat(2) as the kernel keeps it (linux/kdev_t.h, MKDEV: 12 bits major, 20 bits minor)."""
+    return os.major(device) << 20 | os.minor(device)

@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 OR BSD-2-Clause OR GPL-2.0-only */
+/* What both flavours share: the kernel's types (by name and member: CO-RE finds the offsets of the running kernel), the
+ * record, the ring, and what happens when the ring is full.
+ *
+ * No vmlinux.h: these few members are all that is read, and its enumerators collide with ours.
+ * Everything here keeps to what Linux 5.10 verifies: no atomics that fetch (-mcpu=v2), loops with constant bounds, and
+ * global functions with scalar arguments, which the verifier checks once instead of once for each call.
+ */
+#ifndef LIVELIFT_RECORDS_BPF_H
+#define LIVELIFT_RECORDS_BPF_H
+
+typedef unsigned char __u8;
+typedef unsigned short __u16;
+typedef unsigned int __u32;
+typedef unsigned long long __u64;
+typedef signed int __s32;
+typedef signed long long __s64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u32 __wsum;
+
+enum bpf_map_type {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
+	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_RINGBUF = 27,
+};
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct super_block {
+	__u32 s_dev;
+	unsigned long s_magic;
+};
+struct inode {
+	__u16 i_mode;
+	struct super_block *i_sb;
+	unsigned long i_ino;
+	long long i_size;
+};
+struct file {
+	struct inode *f_inode;
+	long long f_pos;
+	__u32 f_flags;
+};
+struct btrfs_root {
+	__u32 anon_dev;
+};
+struct btrfs_inode {
+	struct btrfs_root *root;
+	struct inode vfs_inode;
+};
+#pragma clang attribute pop
+
+#define BTRFS_MAGIC 0x9123683E
+#define O_APPEND 02000
+#define CHUNK 65536 /* bytes of content in the largest record */
+#define CHUNKS 64 /* records for one buffer: 4 MiB, what is longer is a DIRTY mark */
+
+/* livelift/capture/ebpf/records.py knows these numbers. */
+enum op {
+	OP_WRITE = 1, /* payload: the bytes */
+	OP_TRUNCATE = 2, /* offset: the new size */
+	OP_ALLOCATE = 3, /* flags: 1 = the size stays */
+	OP_PUNCH = 4,
+	OP_DIRTY = 5, /* something was written, what is not known */
+};
+enum flag {
+	FLAG_KEEP_SIZE = 1,
+	FLAG_LATER = 2, /* DIRTY: the change may still be on its way (asynchronous i/o) */
+};
+enum stat {
+	STAT_DROPPED, /* records for which the ring had no room; their object is in `lost` */
+	STAT_LOST_FULL, /* objects for which `lost` had no room: anything may be missing */
+	STAT_FAULTS, /* content that was not resident: a DIRTY mark instead */
+	STAT_RACED, /* writes through a shared file position whose offset cannot be told: DIRTY */
+	STAT_COUNT,
+};
+
+struct record {
+	__u64 time; /* CLOCK_MONOTONIC, ns */
+	__u64 ino;
+	__u64 offset;
+	__u32 length;
+	__u16 volume;
+	__u8 op;
+	__u8 flags;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 26); /* set before loading */
+} ring SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, STAT_COUNT);
+	__type(key, __u32);
+	__type(value, __u64);
+} stats SEC(".maps");
+
+/* Objects of which a record was dropped. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 65536);
+	__type(key, __u64);
+	__type(value, __u8);
+} lost SEC(".maps");
+
+/* st_dev (kernel encoding) of each volume, and its index + 1. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 128);
+	__type(key, __u32);
+	__type(value, __u32);
+} volumes SEC(".maps");
+
+/* Processes (thread groups) whose writes are not captured: the agents. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 64);
+	__type(key, __u32);
+	__type(value, __u8);
+} skip SEC(".maps");
+
+/* Which object the program on this CPU speaks of. A scratch place because a global function of 5.10 takes five scalars and
+ * no pointers. The programs do not nest: neither system calls nor inode locks are taken in interrupts, and raw
+ * tracepoints and fexit programs stay on their CPU (bpf_scratch below says why this holds with preemption too). */
+struct subject {
+	__u64 ino;
+	__u32 volume;
+	__u32 pad;
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct subject);
+} subjects SEC(".maps");
+
+static __always_inline void count(__u32 which)
+{
+	__u64 *value = bpf_map_lookup_elem(&stats, &which);
+	if (value)
+		__sync_fetch_and_add(value, 1);
+}
+
+/* A record of this object was dropped. The map first, the counter after: who sees the counter finds the object. */
+static __always_inline void lose(__u32 volume, __u64 ino)
+{
+	__u64 key = (__u64)volume << 56 | ino;
+	__u8 one = 1;
+	if (bpf_map_update_elem(&lost, &key, &one, 0 /* BPF_ANY */))
+		count(STAT_LOST_FULL);
+	count(STAT_DROPPED);
+}
+
+/* What stat(2) calls st_dev. The subvolumes of one btrfs share s_dev, and their inode numbers repeat. */
+static __always_inline __u32 device_of(struct inode *inode)
+{
+	struct super_block *sb = BPF_CORE_READ(inode, i_sb);
+	if (BPF_CORE_READ(sb, s_magic) != BTRFS_MAGIC)
+		return BPF_CORE_READ(sb, s_dev);
+	if (!bpf_core_type_exists(struct btrfs_inode))
+		return 0;
+	struct btrfs_inode *whole = (void *)inode - bpf_core_field_offset(struct btrfs_inode, vfs_inode);
+	return BPF_CORE_READ(whole, root, anon_dev);
+}
+
+static __always_inline int ours(void)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	return bpf_map_lookup_elem(&skip, &tgid) != 0;
+}
+
+/* The volume's index + 1 if this is a regular file on a volume that takes part, else 0. */
+static __always_inline __u32 volume_of(struct inode *inode)
+{
+	if ((BPF_CORE_READ(inode, i_mode) & 0170000) != 0100000)
+		return 0;
+	__u32 device = device_of(inode);
+	__u32 *volume = bpf_map_lookup_elem(&volumes, &device);
+	return volume ? *volume : 0;
+}
+
+static __always_inline void head(struct record *r, __u32 volume, __u64 ino, __u8 op, __u64 offset, __u32 length)
+{
+	r->time = bpf_ktime_get_ns();
+	r->ino = ino;
+	r->offset = offset;
+	r->length = length;
+	r->volume = volume;
+	r->op = op;
+	r->flags = 0;
+}
+
+/* A record without payload. ``op``: op | flags << 8. */
+static __always_inline void mark(__u32 volume, __u64 ino, __u32 op, __u64 offset, __u64 length)
+{
+	struct record *r = bpf_ringbuf_reserve(&ring, sizeof(*r) + 8, 0);
+	if (!r) {
+		lose(volume, ino);
+		return;
+	}
+	head(r, volume, ino, op & 0xff, offset, 0);
+	r->flags = op >> 8;
+	*(__u64 *)(r + 1) = length;
+	bpf_ringbuf_submit(r, 0);
+}
+
+/* One record with ``length`` (at most CHUNK) bytes from ``from``. Reservations have constant sizes: the smallest class that
+ * holds it. ``kernel``: the bytes are in kernel memory. */
+#define CLASS(size)                                                                                                  \
+	if (length <= (size)) {                                                                                      \
+		struct record *r = bpf_ringbuf_reserve(&ring, sizeof(*r) + (size), 0);                               \
+		if (!r)                                                                                              \
+			goto full;                                                                                   \
+		__u64 n = length;                                                                                    \
+		asm volatile("" : "+r"(n));                                                                          \
+		if (n > (size))                                                                                      \
+			n = (size);                                                                                  \
+		head(r, subject->volume, subject->ino, OP_WRITE, offset, n);                                         \
+		if (kernel ? bpf_probe_read_kernel(r + 1, n, (void *)from) : bpf_probe_read_user(r + 1, n, (void *)from)) { \
+			count(STAT_FAULTS);                                                                          \
+			r->op = OP_DIRTY;                                                                            \
+			*(__u64 *)(r + 1) = n;                                                                       \
+			r->length = 0;                                                                               \
+		}                                                                                                    \
+		bpf_ringbuf_submit(r, 0);                                                                            \
+		return 0;                                                                                            \
+	}
+
+__attribute__((noinline)) int emit(__u64 from, __u64 offset, __u32 length, __u32 kernel)
+{
+	__u32 zero = 0;
+	struct subject *subject = bpf_map_lookup_elem(&subjects, &zero);
+	if (!subject)
+		return 0;
+	CLASS(128)
+	CLASS(512)
+	CLASS(2048)
+	CLASS(4096)
+	CLASS(8192)
+	CLASS(16384)
+	CLASS(32768)
+	CLASS(CHUNK)
+full:
+	lose(subject->volume, subject->ino);
+	return 0;
+}
+
+/* ``length`` bytes from ``from``, in records of at most CHUNK; the caller has seen that it is at most CHUNK * CHUNKS. */
+__attribute__((noinline)) int emit_all(__u64 from, __u64 offset, __u64 length, __u32 kernel)
+{
+	__u64 done = 0;
+	for (int i = 0; i < CHUNKS; i++) {
+		if (done >= length)
+			break;
+		__u64 rest = length - done;
+		emit(from + done, offset + done, rest < CHUNK ? rest : CHUNK, kernel);
+		done += CHUNK;
+	}
+	return 0;
+}
+
+static __always_inline int speak_of(__u32 volume, __u64 ino)
+{
+	__u32 zero = 0;
+	struct subject *subject = bpf_map_lookup_elem(&subjects, &zero);
+	if (!subject)
+		return 0;
+	subject->volume = volume;
+	subject->ino = ino;
+	return 1;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#endif
