@@ -184,3 +184,23 @@ def test_what_was_wrong_on_the_target_before_is_a_note() -> None:
     source, target = one.done(), two.done()
     (found,) = check(merged_system(make_plan(source, target), source, target), source, target)
     assert (found.id, found.level) == ("enum-service-missing", Level.NOTE)
+
+
+@pytest.mark.parametrize(("start", "found"), [(1, ["driver-file-missing"]), (3, []), (4, [])])
+def test_a_missing_file_matters_where_the_driver_starts(start: int, found: list[str]) -> None:
+    one, two = pair()
+    one.service("filter", start, type=2)
+    source, target = one.done(), two.done()
+    merged = merged_system(make_plan(source, target), source, target)
+    without(merged, "Windows/System32/drivers/filter.sys")
+    told = check(merged, source, target)
+    assert [finding.id for finding in told] == found
+    assert all(finding.level is Level.WARNING for finding in told)
+
+
+def test_a_file_that_was_missing_before_is_a_note() -> None:
+    one, two = pair()
+    one.service("filter", 1, type=2, file=False)
+    source, target = one.done(), two.done()
+    (found,) = check(merged_system(make_plan(source, target), source, target), source, target)
+    assert (found.id, found.level) == ("driver-file-missing", Level.NOTE)

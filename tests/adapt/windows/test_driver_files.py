@@ -58,6 +58,26 @@ def test_a_driver_that_the_targets_devices_do_not_use_keeps_the_sources_file() -
     assert ids(bench) == findings(bench) == []
 
 
+def test_a_driver_in_the_store_comes_with_its_directory_or_alone() -> None:
+    source, target = Maker(), Maker()
+    store = "Windows/System32/DriverStore/FileRepository/umbus.inf_amd64_1"
+    target.service(
+        "umbus", 3, image="\\SystemRoot\\System32\\DriverStore\\FileRepository\\umbus.inf_amd64_1\\umbus.sys"
+    )
+    target.device("ROOT\\UMBUS\\1", "umbus", SCSI, 3)
+    whole = run(services.RULE, source, target)
+    RULE.plan(whole)
+    assert [id for id in ids(whole) if id.startswith("driver-files/")] == ["driver-files/store/umbus.inf_amd64_1"]
+    source.file(f"{store}/umbus.inf", "x")
+    alone = run(services.RULE, source, target)
+    RULE.plan(alone)
+    assert [id for id in ids(alone) if id.startswith("driver-files/")] == ["driver-files/umbus"]
+    source.file(f"{store}/umbus.sys", "another")
+    kept = run(services.RULE, source, target)
+    RULE.plan(kept)
+    assert not any(id.startswith("driver-files/") for id in ids(kept)), "the directory is named by its content"
+
+
 def test_a_file_of_two_services_is_copied_once() -> None:
     source, target = Maker(), Maker()
     for name in ("one", "two"):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from livelift.adapt.windows.services import RULE
-from livelift.registry.values import list_of, number_of, set_number, set_text, text_of
+from livelift.adapt.windows.services import RULE, used_services
+from livelift.registry.values import list_of, number_of, set_list, set_number, set_text, text_of
 from tests.adapt.windows.machine import DISK, ids, pair, run
 
 
@@ -55,6 +55,14 @@ def test_legacy_devices_do_not_make_software_drivers_the_targets() -> None:
         set_text(machine.cs.make("Enum\\ROOT\\LEGACY_HTTP\\0000"), "Service", "HTTP")
     service = run(RULE, source, target).control("Services\\http")
     assert service is not None and number_of(service.value("Start")) == 1
+
+
+def test_drivers_that_the_kernel_makes_itself_are_no_services() -> None:
+    source, target = pair()
+    set_text(target.cs.make("Enum\\ACPI_HAL\\PNP0C08\\0"), "Service", "\\Driver\\ACPI_HAL")
+    set_list(target.cs.make("Enum\\PCI\\AHCI\\1"), "UpperFilters", ["raidflt"])
+    assert set(used_services(target.done())) == {"STORAHCI", "MEGARAID", "NICDRV", "RAIDFLT", "PARTMGR"}
+    assert "services/raidflt" not in ids(run(RULE, source, target)), "the target has no such service"
 
 
 def test_plug_and_play_drivers_of_the_target_alone_are_added_its_own_software_is_not() -> None:
