@@ -26,6 +26,7 @@ VERBS = {
     "probe": "probe",
     "hive": "hive",
     "adapt-windows": "adapt_windows",
+    "takeover-windows": "takeover_windows",
     "demo": "demo",
 }
 """Verb to module of this room. A verb that is asked for is the only one that is loaded: an agent starts in half the
