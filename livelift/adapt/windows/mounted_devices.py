@@ -43,6 +43,14 @@ def plan(bench: Bench) -> None:
             )
         else:
             placed[letter] = theirs[to]
+    if unlettered := volumes_without_letter(bench.source):
+        bench.draft.note(
+            "volumes-without-letter",
+            f"the source knows {unlettered} disk volumes without a letter: its system and recovery partitions, or "
+            "volumes that are "
+            "mounted at a folder",
+            "mount those at their folders again after the first boot (mountvol)",
+        )
     bench.graft("mounted-devices/tree", "volumes are those of the target's disks", "MountedDevices", "MountedDevices")
     _place(bench, placed, theirs)
 
@@ -79,6 +87,13 @@ def letters(machine: System) -> dict[str, bytes]:
         if match is not None:
             found[match[1].upper()] = value.data
     return found
+
+
+def volumes_without_letter(machine: System) -> int:
+    """Disk volumes that MountedDevices names by their GUID alone."""
+    key = machine.hives[SYSTEM].find("MountedDevices")
+    named = {value.data for value in (key.values if key is not None else ()) if is_fixed(value.data)}
+    return len(named - set(letters(machine).values()))
 
 
 def is_fixed(data: bytes) -> bool:

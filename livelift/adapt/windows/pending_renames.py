@@ -15,10 +15,11 @@ def plan(bench: Bench) -> None:
         value = key.value(name)
         if value is None:
             continue
-        operations = len([part for part in list_of(value) if not part.startswith("!")])
+        text = value.data.decode("utf-16-le", "replace")
+        operations = text.removesuffix("\0").count("\0") // 2  # pairs: from, to; an empty "to" deletes
         bench.draft.warn(
             "pending-reboot",
-            f"the source waits for a reboot: {name} lists {operations} files",
+            f"the source waits for a reboot: {name} has {operations} of them",
             "reboot the source before the move, so that updates and installers finish there",
         )
         reason = "renames that the source had planned would hit files of the merged tree"

@@ -70,3 +70,14 @@ def test_letters_may_be_exchanged() -> None:
     bench = run(RULE, source, target, Choices(letters={"D": "E", "E": "D"}))
     assert merged(bench) == {"C": NTFS_C, "D": b"DMIO:ID:" + bytes(16), "E": GPT}
     assert findings(bench) == []
+
+
+def test_volumes_that_may_be_mounted_at_folders_are_told() -> None:
+    source, target = pair()
+    mounted = source.root.make("MountedDevices")
+    mounted.set("\\??\\Volume{1}", BINARY, SOURCE_C)
+    mounted.set("\\??\\Volume{2}", BINARY, GPT)
+    mounted.set("\\??\\Volume{3}", BINARY, OPTICAL)
+    bench = run(RULE, source, target)
+    assert findings(bench) == ["volumes-without-letter"]
+    assert "knows 1 disk volumes" in bench.draft.plan("").findings[0].diagnosis

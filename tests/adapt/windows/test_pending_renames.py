@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from livelift.adapt.windows.pending_renames import RULE
-from livelift.registry.values import list_of, set_list
+from livelift.registry.values import MULTI_SZ, list_data, list_of, set_list
 from tests.adapt.windows.machine import findings, ids, pair, run
 
 MANAGER = "Control\\Session Manager"
@@ -11,11 +11,13 @@ MANAGER = "Control\\Session Manager"
 
 def test_pending_renames_go_and_are_told() -> None:
     source, target = pair()
-    set_list(source.cs.make(MANAGER), "PendingFileRenameOperations", ["\\??\\C:\\a", "!\\??\\C:\\b"])
+    pairs = ["\\??\\C:\\a", "!\\??\\C:\\b", "\\??\\C:\\c", "", "\\??\\C:\\d", ""]
+    source.cs.make(MANAGER).set("PendingFileRenameOperations", MULTI_SZ, list_data(pairs))
     bench = run(RULE, source, target)
     key = bench.control(MANAGER)
     assert key is not None and key.value("PendingFileRenameOperations") is None
     assert findings(bench) == ["pending-reboot"]
+    assert "has 3 of them" in bench.draft.plan("").findings[0].diagnosis
 
 
 def test_only_autocheck_runs_at_the_first_boot() -> None:
