@@ -34,22 +34,25 @@ def check_room(source: ServerFacts, target: ServerFacts) -> Iterator[Finding]:
         if places:
             needs.setdefault(tuple(p.mountpoint for p in places), []).append(fs)
     for mountpoints, moved in needs.items():
-        room = [fs for fs in target.file_systems if fs.mountpoint in mountpoints]
+        room = _once([fs for fs in target.file_systems if fs.mountpoint in mountpoints])
+        moved = _once(moved)
         used = int(sum(fs.used for fs in moved) * HEADROOM)
         free = sum(fs.free for fs in room)
         what, where = ", ".join(fs.mountpoint for fs in moved), ", ".join(mountpoints)
-        if used > free:
+        others = {_disk(fs) for other, group in needs.items() if other != mountpoints for fs in group}
+        if used > free and not others & {_disk(fs) for fs in moved}:
             yield Finding(
                 "target-too-small",
                 Level.INHIBITOR,
                 f"{what} of the source needs {used >> 20} MiB, {where} of the target has {free >> 20} MiB free",
                 "enlarge the target's file system, or remove what is not needed on the source or the target",
             )
-        elif len(room) > 1 and used > max(fs.free for fs in room):
+        elif used > free or (len(room) > 1 and used > max(fs.free for fs in room)):
             yield Finding(
                 "room-split",
                 Level.WARNING,
-                f"{what} of the source ({used >> 20} MiB) is spread over {where} of the target; each part must fit",
+                f"{what} of the source (up to {used >> 20} MiB) is split up on the target; {where} has"
+                f" {free >> 20} MiB free, and each part must fit",
                 "compare the sizes of these directories on the source (du -xs) with the free space",
             )
         inodes = sum(fs.used_inodes for fs in moved)
@@ -70,6 +73,15 @@ def check_room(source: ServerFacts, target: ServerFacts) -> Iterator[Finding]:
             f"/boot of the target has {boot.free >> 20} MiB free for {len(kernels)} more kernels of the source",
             "remove old kernels on the source",
         )
+
+
+def _disk(fs: FileSystem) -> str:
+    return fs.device or fs.mountpoint
+
+
+def _once(found: list[FileSystem]) -> list[FileSystem]:
+    """Subvolumes of one btrfs share its space: the first of them counts for all."""
+    return list({_disk(fs): fs for fs in reversed(found)}.values())[::-1]
 
 
 def _places(mountpoint: str, source: ServerFacts, target: ServerFacts) -> list[FileSystem]:

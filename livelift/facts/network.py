@@ -94,7 +94,8 @@ def parse_routes(text: str) -> tuple[Route, ...]:
         words = line.split()
         if not words or words[0] in ("unreachable", "blackhole", "prohibit") or "proto kernel" in line:
             continue
-        fields = dict(zip(words[1::2], words[2::2], strict=False))
+        # Words without a value (onlink, linkdown) stand between the pairs.
+        fields = {word: words[at + 1] for at, word in enumerate(words[:-1]) if word in ("via", "dev", "metric")}
         found.append(
             Route(
                 destination=words[0],

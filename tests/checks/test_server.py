@@ -111,6 +111,18 @@ def test_room_that_is_split_on_the_target() -> None:
     assert ids(root(SOURCE, used=45 * GIB), split) == {"target-too-small": Level.INHIBITOR}
 
 
+def test_subvolumes_share_their_space() -> None:
+    """Counted once on either side; what goes to two places of the target may be less than all of it."""
+    both = change(
+        SOURCE, file_systems=tuple(change(SOURCE.file_systems[0], mountpoint=m, used=20 * GIB) for m in ("/", "/home"))
+    )
+    assert ids(both) == {}, "20 GiB, not 40, go to a file system with 34 free"
+    room = tuple(change(TARGET.file_systems[0], mountpoint=m, free=15 * GIB) for m in ("/", "/home"))
+    assert ids(both, change(TARGET, file_systems=room)) == {"room-split": Level.WARNING}
+    one = change(TARGET, file_systems=(room[0], change(room[1], mountpoint="/var")))
+    assert ids(root(SOURCE, used=20 * GIB), one) == {"target-too-small": Level.INHIBITOR}, "15 GiB, not 30"
+
+
 def test_a_small_boot() -> None:
     boot = FileSystem(mountpoint="/boot", fstype="ext4", source="/dev/vdb", free=50 << 20, features=EXT4)
     assert ids(target=change(TARGET, file_systems=(*TARGET.file_systems, boot))) == {"boot-room": Level.WARNING}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from livelift.platform.linux import files
 from tests.edits.killer import run_until
 from tests.edits.snapshot import snapshot
 from tests.facts.tree import plant
+from tests.loopfs import loop_filesystem
 
 CHANGES: list[Change] = [
     CopyFile("boot/vmlinuz-new", "boot/vmlinuz-new", 6),
@@ -188,6 +191,11 @@ def test_death_at_every_call_of_apply(trees: Path, monkeypatch: pytest.MonkeyPat
 @pytest.mark.usefixtures("no_sync")
 def test_death_at_every_call_of_undo(trees: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, before = trees / "staged", snapshot(trees / "staged")
+    whole = editor(trees)
+    whole.apply(plan(*CHANGES))
+    result = contents(root)
+    whole.undo()
+    whole.close()
     at, finished = 0, False
     while not finished:
         first = editor(trees)
@@ -197,6 +205,7 @@ def test_death_at_every_call_of_undo(trees: Path, monkeypatch: pytest.MonkeyPatc
         again = editor(trees)
         if at % 2:
             again.apply(plan(*CHANGES))
+            assert contents(root) == result, at
         again.undo()
         again.close()
         assert without_root_time(snapshot(root)) == without_root_time(before), at
@@ -282,3 +291,21 @@ def test_a_cut_line_is_forgotten_and_a_damaged_one_is_not(trees: Path, edit: Edi
         editor(trees)
     path.write_bytes(raw)
     edit.__init__(str(trees / "staged"), str(trees / "target"), str(trees / "state"), build)  # type: ignore[misc]
+
+
+@pytest.mark.root
+def test_a_file_system_of_its_own_in_the_staged_tree(trees: Path, edit: Editor) -> None:
+    """/boot is separate: its originals stay on it, for a rename does not leave a file system."""
+    boot = trees / "staged/boot"
+    with loop_filesystem("ext4", 8) as disk:
+        shutil.copytree(boot, disk / "b", symlinks=True)
+        subprocess.run(["mount", "--bind", str(disk / "b"), str(boot)], check=True)
+        try:
+            before = snapshot(trees / "staged")
+            edit.apply(plan(*CHANGES))
+            assert list((boot / ".livelift-kept").iterdir()) and list((trees / "staged/.livelift-kept").iterdir())
+            assert (boot / "grub/core.img").exists() and (boot / "initrd").read_bytes() == b"NEWtrd"
+            edit.undo()
+            assert snapshot(trees / "staged") == before
+        finally:
+            subprocess.run(["umount", str(boot)], check=True)

@@ -33,10 +33,12 @@ def test_routes() -> None:
         "10.0.2.0/24 dev ens3 proto kernel scope link src 10.0.2.15\n"
         "198.51.100.0/24 via 192.0.2.1 dev ens4\n"
         "unreachable 192.0.2.9 metric 5\n"
+        "192.0.2.0/28 via 10.0.0.1 dev ens5 onlink metric 7\n"
     )
     assert network.parse_routes(text) == (
         Route(destination="default", gateway="10.0.2.2", interface="ens3", metric=100),
         Route(destination="198.51.100.0/24", gateway="192.0.2.1", interface="ens4"),
+        Route(destination="192.0.2.0/28", gateway="10.0.0.1", interface="ens5", metric=7),
     )
 
 

@@ -89,6 +89,8 @@ def _terminal(case: Case) -> list[str]:
 
 def _default_grub(case: Case) -> None:
     """What later runs of grub-mkconfig will take."""
+    for path in case.old.matching("etc/default/grub.d/*.cfg"):
+        _snippet(case, path)
     path = "etc/default/grub"
     text = case.old.text(path)
     if not text:
@@ -108,6 +110,17 @@ def _default_grub(case: Case) -> None:
         "root, resume, console and storage options are the target's; tuning stays the source's",
         (f"source:{path}", f"target:{path}", "target facts: command_line"),
     )
+
+
+def _snippet(case: Case, path: str) -> None:
+    """Cloud images set consoles here, and GRUB_FORCE_PARTUUID: the partition of the source's root."""
+    if re.search(r"^GRUB_FORCE_PARTUUID=", case.old.text(path), re.M) and case.new.has(path):
+        case.copy("boot-loader", path, "it names the partition of the root")
+        return
+    text = re.sub(r"^GRUB_FORCE_PARTUUID=.*\n?", "", case.old.text(path), flags=re.M)
+    for name in ("GRUB_CMDLINE_LINUX", "GRUB_CMDLINE_LINUX_DEFAULT"):
+        text = set_variable(text, name, cmdline.without_hardware, add=False)
+    case.write("boot-loader", path, text, "console and partition of the root are not the source's")
 
 
 def set_variable(text: str, name: str, new: Callable[[str], str], add: bool = True) -> str:

@@ -90,12 +90,15 @@ def _debian(case: Case, modules: list[str], kernels: list[Kernel]) -> None:
     missing = [m for m in modules if m not in named]
     if missing:
         case.write("initramfs", path, join([*lines, *missing]), f"drivers of the target's root and network, {WHY}")
-    settings = [case.old.text(p) for p in case.old.readable(("etc/initramfs-tools/initramfs.conf",))]
+    settings = [
+        case.old.text(p)
+        for p in case.old.readable(("etc/initramfs-tools/initramfs.conf", "etc/initramfs-tools/conf.d/*"))
+    ]
     if any(re.search(r"^\s*MODULES=(dep|list)\b", text, re.M) for text in settings):
         case.write(
             "initramfs",
-            "etc/initramfs-tools/conf.d/livelift",
-            "MODULES=most\n",
+            "etc/initramfs-tools/conf.d/zz-livelift",
+            "MODULES=most\n",  # the last file of the directory wins: Debian's installer writes driver-policy
             "the source's initramfs held only the drivers of the hardware that it was built on",
         )
     for kernel in kernels:

@@ -57,7 +57,7 @@ def fstab(case: Case) -> None:
     for mountpoint, entry in sorted(theirs.items()):
         if mountpoint not in done and (case.target.mounted(mountpoint) or entry.vfstype == "vfat"):
             lines.append(fstab_line(entry))
-    lines += [fstab_line(e) for e in case.target.fstab if e.vfstype == "swap"]
+    lines += [fstab_line(e) for e in target_swaps(case)]
     case.write(
         "storage",
         "etc/fstab",
@@ -99,16 +99,17 @@ def _swap(case: Case, entry: FstabEntry) -> list[str]:
     return []
 
 
-def swap_uuid(case: Case) -> str:
-    """What RESUME names: the first swap of the target's fstab; empty without one."""
-    return next((e.spec for e in case.target.fstab if e.vfstype == "swap" and not e.spec.startswith("/swap")), "")
+def target_swaps(case: Case) -> list[FstabEntry]:
+    """Swap devices of the target. A swap file of its old system stays behind with that."""
+    return [e for e in case.target.fstab if e.vfstype == "swap" and (e.spec[:5] == "/dev/" or e.spec[:1] != "/")]
 
 
 def resume(case: Case) -> None:
     """A resume device that is not there delays each boot (initramfs-tools waits for it)."""
     path = "etc/initramfs-tools/conf.d/resume"
     if case.family == "debian" and (case.old.has(path) or case.new.has(path)):
-        text = case.new.text(path) if case.new.has(path) else f"RESUME={swap_uuid(case) or 'none'}\n"
+        swaps = target_swaps(case)
+        text = case.new.text(path) if case.new.has(path) else f"RESUME={swaps[0].spec if swaps else 'none'}\n"
         case.write("storage", path, text, "the swap device of the target", (f"target:{path}", f"source:{path}"))
 
 

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 CONTENT: Final = (
     "boot/grub/grub.cfg", "boot/grub/custom.cfg", "boot/grub/menu.lst", "boot/grub/grub.conf", "boot/grub/device.map",
     "boot/grub2/grub.cfg", "boot/grub2/custom.cfg", "boot/grub2/grubenv", "boot/grub/grubenv",
-    "boot/loader/entries/*.conf", "etc/default/grub", "etc/kernel/cmdline", "etc/sysconfig/kernel",
-    "etc/fstab", "etc/crypttab", "etc/mdadm/mdadm.conf", "etc/mdadm.conf", "etc/lvm/lvm.conf",
+    "boot/loader/entries/*.conf", "etc/default/grub", "etc/default/grub.d/*.cfg", "etc/kernel/cmdline",
+    "etc/sysconfig/kernel", "etc/fstab", "etc/crypttab", "etc/mdadm/mdadm.conf", "etc/mdadm.conf", "etc/lvm/lvm.conf",
     "etc/lvm/devices/system.devices", "etc/multipath.conf", "etc/multipath/wwids", "etc/multipath/bindings",
     "etc/initramfs-tools/initramfs.conf", "etc/initramfs-tools/modules", "etc/initramfs-tools/conf.d/*",
     "etc/dracut.conf", "etc/dracut.conf.d/*.conf", "etc/adjtime", "etc/hostname", "etc/smartd.conf", "etc/hdparm.conf",

@@ -41,7 +41,7 @@ def test_debian_onto_virtio() -> None:
     )
     assert written(plan, "etc/initramfs-tools/conf.d/resume") == "RESUME=UUID=bbbb-swap\n"
     assert written(plan, "etc/initramfs-tools/modules") == "# none\nvirtio_blk\nvirtio_net\n", "the others are built in"
-    assert written(plan, "etc/initramfs-tools/conf.d/livelift") == "MODULES=most\n"
+    assert written(plan, "etc/initramfs-tools/conf.d/zz-livelift") == "MODULES=most\n"
     assert found["update-initramfs"] == RunCommand(
         ("update-initramfs", "-u", "-k", "6.1.0-49-amd64"),
         ("boot/initrd.img-6.1.0-49-amd64", "var/lib/initramfs-tools/6.1.0-49-amd64"),
@@ -156,6 +156,25 @@ def test_firmware_is_united() -> None:
         "usr/lib/firmware/dir": CopyTree("usr/lib/firmware/dir", "usr/lib/firmware/dir", 2, 11),
         "usr/lib/firmware/link": MakeLink("usr/lib/firmware/link", "b.bin"),
     }
+
+
+def test_snippets_of_cloud_images() -> None:
+    """The next update-grub would name the partition of the source's root."""
+    force, cloud = "etc/default/grub.d/40-force-partuuid.cfg", "etc/default/grub.d/50-cloudimg-settings.cfg"
+    old = debian_old(
+        **{force: "GRUB_FORCE_PARTUUID=aaaa\n", cloud: 'GRUB_CMDLINE_LINUX_DEFAULT="console=tty1 quiet"\n'}
+    )
+    plan = plan_of(SOURCE, TARGET, old, debian_new())
+    assert written(plan, force) == "" and written(plan, cloud) == 'GRUB_CMDLINE_LINUX_DEFAULT="quiet"\n'
+    plan = plan_of(SOURCE, TARGET, old, debian_new(**{force: "GRUB_FORCE_PARTUUID=bbbb\n"}))
+    assert isinstance(changes(plan)[force], CopyFile)
+
+
+def test_drivers_by_a_policy_of_the_installer() -> None:
+    old = debian_old(**{"etc/initramfs-tools/initramfs.conf": "MODULES=most\n"})
+    assert "etc/initramfs-tools/conf.d/zz-livelift" not in changes(plan_of(SOURCE, TARGET, old, debian_new()))
+    old["etc/initramfs-tools/conf.d/driver-policy"] = "MODULES=dep\n"
+    assert "etc/initramfs-tools/conf.d/zz-livelift" in changes(plan_of(SOURCE, TARGET, old, debian_new()))
 
 
 def test_a_forbidden_driver() -> None:

@@ -71,6 +71,12 @@ def test_file_systems_that_only_the_target_has() -> None:
     ]
 
 
+def test_a_swap_file_of_the_target_stays_behind() -> None:
+    file = FstabEntry(spec="/swap.img", file="none", vfstype="swap", options=("sw",))
+    lines = fstab("UUID=aaaa-root / ext4 defaults 0 1\n", target=change(TARGET, fstab=(TARGET.fstab[0], file)))
+    assert lines == ["UUID=bbbb-root / ext4 defaults 0 1"]
+
+
 def test_a_target_without_a_line_for_the_root() -> None:
     plan = plan_of(SOURCE, change(TARGET, fstab=()), debian_old(), debian_new())
     assert "fstab-root" in findings(plan)
