@@ -6,6 +6,7 @@ One thread. It never blocks on the network or on a big file, so the kernel's que
 from __future__ import annotations
 
 import logging
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -337,7 +338,8 @@ class Follower:
                 if self._brackets.hold(body.oid, event):
                     return
                 place = index.place(body.oid)
-                if place is None:
+                # Content of a new file may come before the removal of what had its inode number.
+                if place is None or (isinstance(body, Range) and index.type_of(body.oid) != stat.S_IFREG):
                     return
                 record.body = msgspec.structs.replace(body, parent=place[0], name=place[1])
             lost = self._journal.emit([record])

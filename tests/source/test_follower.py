@@ -212,6 +212,18 @@ def test_exact_records_on_what_was_never_begun_are_dropped(world, body):
     assert len(world.journal.log) == world.mark
 
 
+def test_content_of_a_file_that_is_still_known_as_something_else_is_dropped(world):
+    """Its inode number was a directory's: the name events that say so are on their way."""
+    world.follower.process([exact(Kind.WRITE, Range(world.directory.oid, 0, b"", 0, 3), b"new")])
+    assert news(world) == []
+
+
+def test_content_that_the_full_spool_dropped_is_a_gap(world, monkeypatch):
+    monkeypatch.setattr(world.journal, "emit", lambda records: [world.file.oid])
+    world.follower.process([exact(Kind.WRITE, Range(world.file.oid, 0, b"", 0, 3), b"new")])
+    assert world.gaps.is_open(world.file.oid)
+
+
 def test_exact_records_wait_while_a_bracket_is_open(world):
     content = exact(Kind.TRUNCATE, Range(world.file.oid, 0, b"", 5, 0))
     name = exact(Kind.UNLINK, Unlink(world.file.oid, world.directory.oid, b"f"))
