@@ -9,6 +9,7 @@ measured).
 from __future__ import annotations
 
 import mmap
+import sys
 import threading
 
 _SMALLEST = 64 << 10
@@ -31,6 +32,8 @@ class Pool:
             if free:
                 self._idle -= room
                 return free.pop()
+        if sys.platform == "win32":  # always private to the process there, and without flags
+            return mmap.mmap(-1, room)
         return mmap.mmap(-1, room, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
     def give(self, buffer: mmap.mmap) -> None:
