@@ -82,7 +82,6 @@ import sys, time
 from livelift.platform.windows import files
 handle = files.open_path(sys.argv[1], files.GENERIC_READ | files.GENERIC_WRITE, 3, 0, 0)
 print("held", flush=True)
-sys.stdin.readline() if sys.stdin else time.sleep(60)
 time.sleep(float(sys.argv[2]))
 """
 

@@ -69,7 +69,7 @@ class statvfs_result(NamedTuple):
     f_ffree: int = 0
 
 
-def open(file: bytes | str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+def open(file: bytes | str | _os.PathLike[str], flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
     """open(2): O_NOFOLLOW says ELOOP for a symlink or junction, O_DIRECTORY ENOTDIR for what is no directory."""
     if dir_fd is not None:
         return _open_at(dir_fd, _os.fsencode(file), flags)
@@ -127,7 +127,7 @@ def _descriptor(handle: int, flags: int) -> int:
         raise
 
 
-def extended(file: bytes | str) -> str:
+def extended(file: bytes | str | _os.PathLike[str]) -> str:
     """The absolute path with the prefix that lifts the limit of 260 characters (CreateFileW)."""
     text = _os.path.abspath(_os.fsdecode(file))
     if text.startswith("\\\\"):
