@@ -62,11 +62,13 @@ def test_the_log_shows_real_changes(pair: Any, capsys: pytest.CaptureFixture[str
     assert {"create", "file", "base_file"} & {line["kind"] for line in by_name["nëw"]}
     renames = [line for line in shown if line["kind"] == "rename"]
     assert [(r["name"], r["new_name"]) for r in renames] == [("file", "renamed")]
-    writes = [line for line in shown if line["kind"] == "write"]
-    assert writes and all({"offset", "length", "object"} <= line.keys() for line in writes)
+    written = [line for line in shown if line["kind"] in ("write", "file")]  # a small file comes whole
+    where = {"write": {"offset", "length", "object"}, "file": {"attributes", "object"}}
+    assert written and all(where[line["kind"]] <= line.keys() for line in written)
+    assert [line for line in written if "offset" in line or line.get("extents")], "where the bytes belong"
     assert not any("content" in line for line in shown)
     _, full = lines(capsys, "log", "show", "--content", "--state", state)
-    held = b"".join(base64.b64decode(line["content"]) for line in full if line["kind"] == "write")
+    held = b"".join(base64.b64decode(line["content"]) for line in full if line["kind"] in ("write", "file"))
     assert b"ORE and more" in held
     _, part = lines(capsys, "log", "show", "--state", state, "--from", shown[2]["lsn"], "--limit", "2")
     assert [line["lsn"] for line in part] == [line["lsn"] for line in shown[2:4]]
