@@ -1,13 +1,14 @@
 # Every target does its own set-up; a second run skips it at once.
 #   make demo [ARGS=--json]   moves a live system tree with a running PostgreSQL on this one machine, and shows the proof
 #   make test [ARGS=...]      all tests; those that need root are skipped, loudly, without it
-#   make lint | bench | agent-free | clean
+#   make agent                dist/livelift-agent: one file that runs on any machine with Python, without pip or a network
+#   make lint | bench | agent-free | agent-lock | clean
 PYTHON ?= python3
 ARGS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test lint bench agent-free clean packages-demo packages-test
+.PHONY: demo test lint bench agent agent-lock agent-free clean packages-demo packages-test
 
 demo: packages-demo $(VENV)/stamp
 	@$(PY) -m livelift.demo $(ARGS)
@@ -22,6 +23,14 @@ lint: $(VENV)/stamp
 
 bench: packages-test $(VENV)/stamp
 	@$(PY) -m benchmarks $(ARGS)
+
+# The wheels of .ci/agent-wheels.txt are fetched once and kept in build/agent-wheels; agent-lock takes the newest ones.
+AGENT := -m livelift.bootstrap.build --lock .ci/agent-wheels.txt --wheels build/agent-wheels --out dist/livelift-agent
+agent: $(VENV)/stamp
+	@$(PY) $(AGENT)
+
+agent-lock: $(VENV)/stamp
+	@$(PY) $(AGENT) --relock pyproject.toml
 
 # The agent is free of everything but its five dependencies: install it alone and import every module of it.
 agent-free: $(VENV)/stamp
@@ -43,4 +52,4 @@ $(VENV)/stamp: pyproject.toml | packages-demo
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

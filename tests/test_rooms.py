@@ -17,7 +17,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(("capture", "walk", "spool", "transport", "replay", "verify"), 2),
     **dict.fromkeys(("identity", "facts", "index", "control", "platform"), 2),
     **dict.fromkeys(("edits", "takeover"), 2),
-    **dict.fromkeys(("source", "target", "cutover"), 3),
+    **dict.fromkeys(("source", "target", "cutover", "bootstrap"), 3),
     **dict.fromkeys(("cli", "demo", "__main__"), 5),
 }
 SHARED = {"ports": 1, "registry": 1, "checks": 1, "platform": 2, "facts": 2}

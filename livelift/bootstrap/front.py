@@ -1,0 +1,183 @@
+"""The front of the agent file: unpacks the wheels that fit this Python once, then runs the command line.
+
+The file is a ZIP application (PEP 441) with a shell script before it, made by `livelift.bootstrap.build`. This module
+is in it as `livelift_front`, beside ``manifest.json`` and the archives (wheels, PEP 427, and the package itself). It
+uses the standard library only and imports nothing of the package before that has been unpacked.
+
+``manifest.json``: ``{"version": 1, "python": ["3.11", ...], "platforms": {"cp311-x86_64": {"glibc": [2, 17],
+"archives": [[name in the file, SHA-256], ...], "files": {path: SHA-256}}}}``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib
+import io
+import json
+import os
+import platform
+import shutil
+import stat
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+from typing import Any, NoReturn
+
+CACHE = "LIVELIFT_CACHE"
+"""Environment: the directory to unpack in, instead of `default_cache`."""
+FILE = "LIVELIFT_AGENT_FILE"
+"""Environment of the command line: the agent file that it runs from; `livelift migrate` copies it."""
+_NEW = ".new-"
+
+
+class RefusedError(Exception):
+    """This machine, or what is on it, cannot run the agent. The text says what to do."""
+
+
+def platform_name() -> str:
+    """As the keys of the manifest: ``cp313-aarch64``. RefusedError: not CPython with the global lock."""
+    if sys.implementation.name != "cpython" or sysconfig.get_config_var("Py_GIL_DISABLED"):
+        raise RefusedError(
+            f"{sys.executable} is not a standard CPython\n"
+            "  what to do: install Debian's, Ubuntu's or RHEL's python3 package and start the agent with that"
+        )
+    return f"cp{sys.version_info[0]}{sys.version_info[1]}-{platform.machine()}"
+
+
+def choose(manifest: dict[str, Any], name: str, libc: tuple[str, str]) -> dict[str, Any]:
+    """The part of the manifest for this platform. ``libc``: as `platform.libc_ver`. RefusedError: there is none."""
+    part: dict[str, Any] | None = manifest["platforms"].get(name)
+    if part is None:
+        machines = " and ".join(sorted({key.partition("-")[2] for key in manifest["platforms"]}))
+        raise RefusedError(
+            f"this agent file has nothing for {name} (Python and architecture)\n"
+            f"  what to do: it needs CPython {', '.join(manifest['python'])} on {machines}; install one of them, or "
+            "build an agent file for this machine (make agent)"
+        )
+    wanted = tuple(part["glibc"])
+    if libc[0] != "glibc" or tuple(int(word) for word in libc[1].split(".")[:2]) < wanted:
+        raise RefusedError(
+            f"the C library here is {' '.join(libc).strip() or 'not glibc'}; the agent needs glibc "
+            f"{wanted[0]}.{wanted[1]} or newer\n  what to do: install Livelift with pip on this machine"
+        )
+    return part
+
+
+def default_cache() -> Path:
+    """FHS 3.0 5.5 for root; XDG Base Directory 0.8 for others."""
+    if os.environ.get(CACHE):
+        return Path(os.path.abspath(os.environ[CACHE]))
+    if os.geteuid() == 0:
+        return Path("/var/cache/livelift")
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "livelift"
+
+
+def own(directory: Path) -> None:
+    """Make it, or see that nobody else can enter it: what is in there is executed. RefusedError: somebody could."""
+    os.makedirs(directory.parent, exist_ok=True)
+    try:
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        pass
+    found = os.lstat(directory)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        raise RefusedError(
+            f"{directory} is not a directory that only this user can enter\n"
+            f"  what to do: see who made it and remove it, or name another one in the environment: {CACHE}=DIR"
+        )
+
+
+def unpacked(archive: zipfile.ZipFile, part: dict[str, Any], cache: Path) -> Path:
+    """The directory for sys.path: named by the digest of its listing, every file in it compared with that."""
+    before = os.umask(0o077)
+    try:
+        return _unpacked(archive, part, cache)
+    finally:
+        os.umask(before)  # the agent makes files of its own
+
+
+def _unpacked(archive: zipfile.ZipFile, part: dict[str, Any], cache: Path) -> Path:
+    own(cache)
+    listing = json.dumps(part, sort_keys=True).encode()
+    place = cache / hashlib.sha256(listing).hexdigest()[:32]
+    if is_whole(place, part["files"]):
+        return place
+    with open(cache / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if is_whole(place, part["files"]):  # another one that started at the same time
+            return place
+        for stale in cache.glob(f"{_NEW}*"):  # of one that was killed: nobody else holds the lock
+            shutil.rmtree(stale)
+        fresh = cache / f"{_NEW}{os.getpid()}"
+        fresh.mkdir(0o700)
+        for name, digest in part["archives"]:
+            _unpack(archive, name, digest, fresh)
+        if not is_whole(fresh, part["files"]):
+            raise RefusedError(f"{archive.filename} is damaged\n  what to do: copy it again")
+        if place.exists():  # damaged: aside, so that no half directory ever has the name
+            damaged = cache / f"{_NEW}{os.getpid()}-damaged"
+            os.rename(place, damaged)
+            os.rename(fresh, place)
+            shutil.rmtree(damaged)
+        else:
+            os.rename(fresh, place)
+    return place
+
+
+def is_whole(place: Path, files: dict[str, str]) -> bool:
+    """Whether every file of the listing is there with its digest (30 MiB: some 40 ms)."""
+    try:
+        for name, digest in files.items():
+            if hashlib.sha256((place / name).read_bytes()).hexdigest() != digest:
+                return False
+    except OSError:
+        return False
+    return True
+
+
+def _unpack(archive: zipfile.ZipFile, name: str, digest: str, place: Path) -> None:
+    content = archive.read(name)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise RefusedError(f"{name} in {archive.filename} is damaged\n  what to do: copy the agent file again")
+    with zipfile.ZipFile(io.BytesIO(content)) as inner:
+        for info in inner.infolist():
+            if info.is_dir():
+                continue
+            target = place / info.filename
+            if ".." in Path(info.filename).parts or not target.is_relative_to(place):
+                raise RefusedError(f"{name} holds a path that leads out of it: {info.filename}")
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with open(target, "wb") as file:
+                file.write(inner.read(info))
+                file.flush()
+
+
+def refuse(text: str) -> NoReturn:
+    """Exit code 2, as for a usage error: nothing was begun."""
+    sys.stderr.write(f"livelift-agent: {text}\n")
+    raise SystemExit(2)
+
+
+def main(path: str) -> int:
+    """``path``: the agent file. Exit code of the command line."""
+    path = os.path.abspath(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            part = choose(json.loads(archive.read("manifest.json")), platform_name(), platform.libc_ver())
+            place = unpacked(archive, part, default_cache())
+    except RefusedError as error:
+        refuse(str(error))
+    except zipfile.BadZipFile as error:
+        refuse(f"{path} is damaged: {error}\n  what to do: copy it again")
+    except OSError as error:
+        refuse(f"{error}\n  what to do: make room, or name another directory in the environment: {CACHE}=DIR")
+    sys.path[:] = [str(place), *(entry for entry in sys.path if os.path.abspath(entry) != path)]
+    os.environ[FILE] = path
+    try:
+        import msgspec  # noqa: F401  # the first compiled module
+    except ImportError as error:
+        refuse(f"{error}\n  what to do: if {place} is mounted noexec, name another directory: {CACHE}=DIR")
+    # By name: this module is outside of the package when it runs, so the floors of the package do not bind it.
+    return int(importlib.import_module("livelift.cli.main").main(sys.argv[1:]))
