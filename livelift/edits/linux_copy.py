@@ -56,7 +56,8 @@ def _copy_directory(
     try:
         for entry in sorted(os.listdir(here)):
             child = os.fsencode(entry)
-            if os.stat(child, dir_fd=here, follow_symlinks=False).st_dev != st.st_dev:
+            below = os.stat(child, dir_fd=here, follow_symlinks=False)
+            if stat.S_ISDIR(below.st_mode) and below.st_dev != st.st_dev:  # a file of an overlay may have another one
                 continue
             done = copy_object(here, child, to_fd, to + b"/" + child, links)
             files, size = files + done.files, size + done.size

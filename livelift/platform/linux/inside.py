@@ -69,9 +69,10 @@ def main() -> None:
 
 def enter(root_fd: int) -> None:
     """This process gets the staged root as its "/". Names in it are never followed out of it."""
-    namespaces.own_mounts()
-    # A descriptor from outside belongs to the other namespace's mounts: by its path, and checked to be the same.
+    # A descriptor from outside belongs to the other namespace's mounts: by its path, and checked to be the same. The
+    # path is asked for before, for afterwards it is not told from this process's root if that is a chroot.
     top = os.readlink(b"/proc/self/fd/%d" % root_fd)
+    namespaces.own_mounts()
     namespaces.bind(top, top)
     inside = os.open(top, os.O_PATH | os.O_DIRECTORY)
     if (os.fstat(inside).st_dev, os.fstat(inside).st_ino) != (os.fstat(root_fd).st_dev, os.fstat(root_fd).st_ino):
