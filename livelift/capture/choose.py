@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from livelift.capture.canary import CanaryReport, sing
-from livelift.capture.ebpf.capture import EbpfSyscallCapture
+from livelift.capture.ebpf.capture import EbpfFexitCapture, EbpfSyscallCapture
 from livelift.capture.fanotify import FanotifyCapture
 from livelift.capture.inotify import InotifyCapture
 from livelift.errors import LiveliftError, PreflightError
@@ -32,6 +32,7 @@ class Mode(NamedTuple):
 
 
 MODES: tuple[Mode, ...] = (
+    Mode("ebpf", EbpfFexitCapture, lambda: EbpfFexitCapture(ignored=(os.getpid(),)), automatic=False),
     Mode("ebpf-syscall", EbpfSyscallCapture, lambda: EbpfSyscallCapture(ignored=(os.getpid(),)), automatic=False),
     Mode("fanotify", FanotifyCapture),
     Mode("inotify", InotifyCapture),

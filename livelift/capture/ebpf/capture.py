@@ -7,21 +7,21 @@ is filled, and gives out the names when the ring has been read up to there.
 
 from __future__ import annotations
 
-import os
+import contextlib
 import select
-import struct
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from livelift.capture.ebpf import hooks
 from livelift.capture.ebpf.echoes import Echoes
-from livelift.capture.ebpf.loader import open_object, run, set_volumes
+from livelift.capture.ebpf.loader import open_object, run, set_calls, set_volumes
 from livelift.capture.ebpf.losses import FAULTS, RACED, Losses
+from livelift.capture.ebpf.order import Order
 from livelift.capture.ebpf.records import decode
-from livelift.capture.ebpf.syscalls import CALLS, NUMBERS
 from livelift.capture.fanotify import FanotifyCapture
 from livelift.errors import StateError
-from livelift.platform.linux.bpf import BpfObject, Ring, put
+from livelift.platform.linux.bpf import BpfObject, KernelTypes, Ring
 from livelift.ports import Dirty, Event, Exact, Synced, WatchedVolume
 
 RING: Final = 32 << 20
@@ -74,8 +74,10 @@ class EbpfCapture:
         self._losses: Losses | None = None
         self._poll = select.poll()
         self._echoes = Echoes()
-        self._batch: list[Event] = []  # from fanotify, until the ring has been read up to _end
+        self._order = Order()
+        self._batch: list[Event] = []  # from fanotify, until the ring has been read up to _end ...
         self._end = 0
+        self._turn: int | None = None  # ... and, when it has, until this many of its records have been given out
         self._boot = 0
         self._boot_at = -_CLOCK
 
@@ -84,9 +86,6 @@ class EbpfCapture:
     def _choose(self, programs: BpfObject) -> list[str]:
         """Before loading: leave out what this kernel cannot run; the programs to attach, in this order."""
         raise NotImplementedError
-
-    def _prepare(self, programs: BpfObject) -> None:
-        """After loading, before anything is attached."""
 
     # -- the port ----------------------------------------------------------------------------------------------------
 
@@ -103,7 +102,7 @@ class EbpfCapture:
 
             def prepare() -> None:
                 set_volumes(programs, volumes, self._ignored)
-                self._prepare(programs)
+                set_calls(programs)
                 self._losses = Losses(programs)
                 self._ring = Ring(programs.map("ring"))
 
@@ -125,10 +124,11 @@ class EbpfCapture:
         while True:
             if not self._batch:
                 self._batch = self._names.read(0.0)
-                self._end = self._ring.produced()
-            samples = self._ring.take(BATCH)
-            events = self._told(samples) if samples else []
-            if self._ring.consumed() >= self._end:
+                self._end, self._turn = self._ring.produced(), None
+            events = self._told(self._ring.take(BATCH))
+            if self._turn is None and self._ring.consumed() >= self._end:
+                self._turn = self._order.taken
+            if self._turn is not None and self._order.given >= self._turn:
                 events += self._losses.new(time.time_ns())
                 events += self._heard(self._batch)
                 self._batch = []
@@ -171,7 +171,7 @@ class EbpfCapture:
         if now - self._boot_at >= _CLOCK:
             self._boot, self._boot_at = time.time_ns() - time.monotonic_ns(), now
         events: list[Event] = []
-        for event, later in decode(samples, self._boot):
+        for event, later in self._order.feed(decode(samples, self._boot), now):
             if isinstance(event, Exact):
                 self._echoes.told(event.record.body.oid, now)  # type: ignore[union-attr]  # all of them are ranges
             elif later:
@@ -207,7 +207,20 @@ class EbpfSyscallCapture(EbpfCapture):
     def _choose(self, programs: BpfObject) -> list[str]:
         return ["enter", "leave"]
 
-    def _prepare(self, programs: BpfObject) -> None:
-        table = programs.map("calls")
-        for name, number in NUMBERS[os.uname().machine].items():
-            put(table, struct.pack("=I", number), struct.pack("=I", CALLS[name]))
+
+class EbpfFexitCapture(EbpfCapture):
+    """fexit programs: content is taken while the inode is locked. Linux 5.10, where the kernel lets them load."""
+
+    name = "ebpf"
+    promise = (
+        "content in the order in which the files changed; names come beside it, in an order of their own; a cut needs "
+        "the fence"
+    )
+    flavour = "fexit"
+
+    def _choose(self, programs: BpfObject) -> list[str]:
+        with contextlib.closing(KernelTypes()) as types:
+            chosen, left = hooks.choose(types.parameters)
+        for name in left:
+            programs.leave_out(name)
+        return chosen

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Callable, Iterable
 from importlib import resources
 
+from livelift.capture.ebpf.syscalls import CALLS, NUMBERS
 from livelift.errors import PreflightError
 from livelift.platform.linux.bpf import BTF, BpfObject, put
 from livelift.ports import WatchedVolume
@@ -52,6 +53,13 @@ def set_volumes(programs: BpfObject, volumes: Iterable[WatchedVolume], processes
         put(table, struct.pack("=I", kernel_device(volume.device)), struct.pack("=I", volume.index + 1))
     for process in processes:
         put(skip, struct.pack("=I", process), b"\1")
+
+
+def set_calls(programs: BpfObject) -> None:
+    """Which system calls are looked at, by this architecture's numbers."""
+    table = programs.map("calls")
+    for name, number in NUMBERS[platform.machine()].items():
+        put(table, struct.pack("=I", number), struct.pack("=I", CALLS[name]))
 
 
 def kernel_device(device: int) -> int:

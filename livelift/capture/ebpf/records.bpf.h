@@ -67,6 +67,11 @@ enum op {
 	OP_ALLOCATE = 3, /* flags: 1 = the size stays */
 	OP_PUNCH = 4,
 	OP_DIRTY = 5, /* something was written, what is not known */
+	/* mode `ebpf` only: */
+	OP_HELD = 6, /* the place of content that was not resident: its length follows */
+	OP_FILL = 7, /* that content (payload), from the same task, for the same offset; no payload: it never came */
+	OP_BEGIN = 8, /* an operation begins whose own record comes when the inode is unlocked again */
+	OP_END = 9, /* it failed: nothing changed */
 };
 enum flag {
 	FLAG_KEEP_SIZE = 1,
@@ -88,6 +93,7 @@ struct record {
 	__u16 volume;
 	__u8 op;
 	__u8 flags;
+	__u64 task; /* pid_tgid of the writer: one system call at a time */
 };
 
 struct {
@@ -125,6 +131,29 @@ struct {
 	__type(key, __u32);
 	__type(value, __u8);
 } skip SEC(".maps");
+
+/* Content that was not resident when its place in the order was taken, by task (pid_tgid). */
+#define HELD 16
+struct held {
+	__u64 ino;
+	__u32 volume;
+	__u32 count;
+	struct {
+		__u64 from, offset, length;
+	} chunks[HELD];
+};
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct held);
+} held SEC(".maps");
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct held);
+} nothing_held SEC(".maps");
 
 /* Which object the program on this CPU speaks of. A scratch place because a global function of 5.10 takes five scalars and
  * no pointers. The programs do not nest: neither system calls nor inode locks are taken in interrupts, and raw
@@ -208,11 +237,45 @@ static __always_inline void mark(__u32 volume, __u64 ino, __u32 op, __u64 offset
 	head(r, volume, ino, op & 0xff, offset, 0);
 	r->flags = op >> 8;
 	*(__u64 *)(r + 1) = length;
+	r->task = bpf_get_current_pid_tgid();
 	bpf_ringbuf_submit(r, 0);
 }
 
+/* Remember this chunk for `fill`. Its object is the subject. 0: there is no room. */
+static __always_inline int hold(struct subject *subject, __u64 from, __u64 offset, __u64 length)
+{
+	__u64 me = bpf_get_current_pid_tgid();
+	__u32 zero = 0;
+	struct held *mine = bpf_map_lookup_elem(&held, &me);
+	if (!mine) {
+		struct held *none = bpf_map_lookup_elem(&nothing_held, &zero);
+		if (!none || bpf_map_update_elem(&held, &me, none, 0))
+			return 0;
+		mine = bpf_map_lookup_elem(&held, &me);
+		if (!mine)
+			return 0;
+		mine->ino = subject->ino;
+		mine->volume = subject->volume;
+	}
+	if (mine->ino != subject->ino || mine->volume != subject->volume)
+		return 0;
+	__u32 n = mine->count;
+	if (n >= HELD)
+		return 0;
+	mine->chunks[n].from = from;
+	mine->chunks[n].offset = offset;
+	mine->chunks[n].length = length;
+	mine->count = n + 1;
+	return 1;
+}
+
 /* One record with ``length`` (at most CHUNK) bytes from ``from``. Reservations have constant sizes: the smallest class that
- * holds it. ``kernel``: the bytes are in kernel memory. */
+ * holds it. ``how``: what to do with bytes that are not resident. */
+enum how {
+	HOW_MARK, /* a DIRTY mark in its place */
+	HOW_HOLD, /* keep its place: HELD, and a FILL when the system call ends */
+	HOW_FILL, /* this is that FILL: empty */
+};
 #define CLASS(size)                                                                                                  \
 	if (length <= (size)) {                                                                                      \
 		struct record *r = bpf_ringbuf_reserve(&ring, sizeof(*r) + (size), 0);                               \
@@ -222,18 +285,22 @@ static __always_inline void mark(__u32 volume, __u64 ino, __u32 op, __u64 offset
 		asm volatile("" : "+r"(n));                                                                          \
 		if (n > (size))                                                                                      \
 			n = (size);                                                                                  \
-		head(r, subject->volume, subject->ino, OP_WRITE, offset, n);                                         \
-		if (kernel ? bpf_probe_read_kernel(r + 1, n, (void *)from) : bpf_probe_read_user(r + 1, n, (void *)from)) { \
+		head(r, subject->volume, subject->ino, how == HOW_FILL ? OP_FILL : OP_WRITE, offset, n);             \
+		r->task = bpf_get_current_pid_tgid();                                                                \
+		if (bpf_probe_read_user(r + 1, n, (void *)from)) {                                                   \
 			count(STAT_FAULTS);                                                                          \
-			r->op = OP_DIRTY;                                                                            \
-			*(__u64 *)(r + 1) = n;                                                                       \
 			r->length = 0;                                                                               \
+			*(__u64 *)(r + 1) = n;                                                                       \
+			if (how == HOW_MARK)                                                                         \
+				r->op = OP_DIRTY;                                                                    \
+			else if (how == HOW_HOLD)                                                                    \
+				r->op = hold(subject, from, offset, n) ? OP_HELD : OP_DIRTY;                         \
 		}                                                                                                    \
 		bpf_ringbuf_submit(r, 0);                                                                            \
 		return 0;                                                                                            \
 	}
 
-__attribute__((noinline)) int emit(__u64 from, __u64 offset, __u32 length, __u32 kernel)
+__attribute__((noinline)) int emit(__u64 from, __u64 offset, __u32 length, __u32 how)
 {
 	__u32 zero = 0;
 	struct subject *subject = bpf_map_lookup_elem(&subjects, &zero);
@@ -253,14 +320,14 @@ full:
 }
 
 /* ``length`` bytes from ``from``, in records of at most CHUNK; the caller has seen that it is at most CHUNK * CHUNKS. */
-__attribute__((noinline)) int emit_all(__u64 from, __u64 offset, __u64 length, __u32 kernel)
+__attribute__((noinline)) int emit_all(__u64 from, __u64 offset, __u64 length, __u32 how)
 {
 	__u64 done = 0;
 	for (int i = 0; i < CHUNKS; i++) {
 		if (done >= length)
 			break;
 		__u64 rest = length - done;
-		emit(from + done, offset + done, rest < CHUNK ? rest : CHUNK, kernel);
+		emit(from + done, offset + done, rest < CHUNK ? rest : CHUNK, how);
 		done += CHUNK;
 	}
 	return 0;

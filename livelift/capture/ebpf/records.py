@@ -5,14 +5,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from livelift.model.entry import object_id
 from livelift.model.record import Kind, Range, Record
 from livelift.ports import Dirty, Exact
 
-HEAD: Final = struct.Struct("=QQQIHBB")
-"""Time (CLOCK_MONOTONIC, ns), inode, offset, length of the payload, volume, operation, flags."""
+HEAD: Final = struct.Struct("=QQQIHBBQ")
+"""Time (CLOCK_MONOTONIC, ns), inode, offset, length of the payload, volume, operation, flags, task of the writer."""
 
 LENGTH: Final = struct.Struct("=Q")
 """Follows the head of a record without payload: the length of the range that it speaks of."""
@@ -29,6 +29,25 @@ class Operation(IntEnum):
     ALLOCATE = 3
     PUNCH = 4
     DIRTY = 5
+    HELD = 6
+    FILL = 7
+    BEGIN = 8
+    END = 9
+
+
+class Told(NamedTuple):
+    """One record. ``event``: what it says by itself (None: it belongs to another one). ``later``: a mark of a change
+    that may still be on its way. ``length``: of the range that it speaks of; ``payload``: of WRITE and FILL."""
+
+    op: Operation
+    task: int
+    oid: int
+    offset: int
+    length: int
+    payload: memoryview
+    time: int
+    event: Exact | Dirty | None
+    later: bool = False
 
 
 _KINDS: Final = {
@@ -37,28 +56,32 @@ _KINDS: Final = {
     Operation.ALLOCATE: Kind.ALLOCATE,
     Operation.PUNCH: Kind.PUNCH,
 }
+_NOTHING: Final = memoryview(b"")
 
 
-def decode(samples: Iterable[bytes], boot: int) -> list[tuple[Exact | Dirty, bool]]:
-    """Events in the ring's order; True beside a mark of a change that may still be on its way.
+def decode(samples: Iterable[bytes], boot: int) -> list[Told]:
+    """Records in the ring's order. ``boot``: CLOCK_REALTIME minus CLOCK_MONOTONIC in ns.
 
-    ``boot``: CLOCK_REALTIME minus CLOCK_MONOTONIC in ns. ValueError, struct.error: not a record of ours.
+    ValueError, struct.error: not a record of ours.
     """
-    result: list[tuple[Exact | Dirty, bool]] = []
-    size = HEAD.size
-    for sample in samples:
-        time, inode, offset, length, volume, op, flags = HEAD.unpack_from(sample)
-        oid = object_id(volume, inode)
-        time += boot
-        if op == Operation.WRITE:
-            if size + length > len(sample):
-                raise ValueError(f"a record of {len(sample)} bytes with a payload of {length}")
-            payload = memoryview(sample)[size : size + length]
-            result.append((Exact(Record(Kind.WRITE, Range(oid, 0, b"", offset, length), payload, time)), False))
-        elif op == Operation.DIRTY:
-            result.append((Dirty(oid, True, 0, b"", b"", time), bool(flags & LATER)))
-        else:
-            (count,) = LENGTH.unpack_from(sample, size)
-            body = Range(oid, 0, b"", offset, count, flags & KEEP_SIZE)
-            result.append((Exact(Record(_KINDS[Operation(op)], body, b"", time)), False))
-    return result
+    return [_decode(sample, boot) for sample in samples]
+
+
+def _decode(sample: bytes, boot: int) -> Told:
+    time, inode, offset, length, volume, number, flags, task = HEAD.unpack_from(sample)
+    oid, op, size = object_id(volume, inode), Operation(number), HEAD.size
+    time += boot
+    if op is Operation.WRITE or (op is Operation.FILL and length):
+        if size + length > len(sample):
+            raise ValueError(f"a record of {len(sample)} bytes with a payload of {length}")
+        payload = memoryview(sample)[size : size + length]
+        event = Exact(Record(Kind.WRITE, Range(oid, 0, b"", offset, length), payload, time))
+        return Told(op, task, oid, offset, length, payload, time, event if op is Operation.WRITE else None)
+    (count,) = LENGTH.unpack_from(sample, size)
+    told = Told(op, task, oid, offset, count, _NOTHING, time, None)
+    if op is Operation.DIRTY:
+        return told._replace(event=Dirty(oid, True, 0, b"", b"", time), later=bool(flags & LATER))
+    if op in _KINDS:
+        body = Range(oid, 0, b"", offset, count, flags & KEEP_SIZE)
+        return told._replace(event=Exact(Record(_KINDS[op], body, b"", time)))
+    return told

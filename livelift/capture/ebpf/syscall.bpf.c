@@ -6,61 +6,12 @@
  * not pass through these calls (io_uring, 32-bit programs, the kernel's own writes) is left to fanotify.
  */
 #include "records.bpf.h"
+#include "calls.bpf.h"
 
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct thread_info {
-	__u32 status;
-};
-struct fdtable {
-	__u32 max_fds;
-	struct file **fd;
-};
-struct files_struct {
-	struct fdtable *fdt;
-};
-struct task_struct {
-	struct thread_info thread_info;
-	struct files_struct *files;
-};
-struct pt_regs { /* x86_64 */
-	unsigned long r10, r9, r8, dx, si, di, orig_ax;
-};
-#pragma clang attribute pop
-
-#define TS_COMPAT 2 /* arch/x86/include/asm/thread_info.h: this call came by the 32-bit door */
-#define CALLS 512
 #define VECTORS 64
 #define O_TRUNC 01000
 #define O_PATH 010000000
 #define RWF_APPEND 0x10
-
-/* livelift/capture/ebpf/syscalls.py knows these numbers. */
-enum call {
-	CALL_NONE,
-	CALL_WRITE, /* fd, buffer, length: at the file's position */
-	CALL_WRITEV,
-	CALL_PWRITE,
-	CALL_PWRITEV, /* fd, vector, count, offset */
-	CALL_PWRITEV2, /* the same; offset -1: at the file's position; flags in the sixth */
-	CALL_FTRUNCATE,
-	CALL_FALLOCATE,
-	CALL_OPEN, /* flags in the second argument */
-	CALL_OPENAT, /* in the third */
-	CALL_CREAT,
-	CALL_OPENAT2, /* behind the third */
-	CALL_DIRTY1, /* something was written to the descriptor in the first argument: sendfile */
-	CALL_DIRTY3, /* in the third: splice, copy_file_range */
-	CALL_SUBMIT, /* io_submit: context, count, iocbs */
-	CALL_REAP, /* io_getevents: context, min, count, events */
-};
-
-/* System call number: enum call. Filled by the loader, so that this program knows no architecture's numbers. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, CALLS);
-	__type(key, __u32);
-	__type(value, __u32);
-} calls SEC(".maps");
 
 /* Who writes at a file's position. `entered` and `left` only grow: a call was alone with the position if nobody entered and
  * nobody left between its beginning and its end. A missing entry, or a count that does not add up, means DIRTY. */
@@ -103,20 +54,6 @@ struct event {
 	__u64 data, object;
 	__s64 result, result2;
 };
-
-static __always_inline __u32 call_of(struct pt_regs *regs, __u64 number)
-{
-	__u32 nr = number;
-	if (number >= CALLS)
-		return CALL_NONE;
-	__u32 *call = bpf_map_lookup_elem(&calls, &nr);
-	if (!call || *call == CALL_NONE)
-		return CALL_NONE;
-	struct task_struct *task = (void *)bpf_get_current_task();
-	if (bpf_core_field_exists(task->thread_info.status) && BPF_CORE_READ(task, thread_info.status) & TS_COMPAT)
-		return CALL_NONE; /* other numbers, other arguments */
-	return *call;
-}
 
 static __always_inline struct file *file_of(__u32 fd)
 {
@@ -182,7 +119,7 @@ __attribute__((noinline)) int emit_vector(__u64 vectors, __u64 offset, __u64 len
 		if (bpf_probe_read_user(&v, sizeof(v), (void *)(vectors + i * sizeof(v))))
 			return 1;
 		__u64 n = v.length < length ? v.length : length;
-		emit_all(v.base, offset, n, 0);
+		emit_all(v.base, offset, n, HOW_MARK);
 		offset += n;
 		length -= n;
 	}
@@ -196,7 +133,7 @@ static __always_inline void written(__u32 volume, __u64 ino, __u64 from, __u64 c
 	if (length > CHUNK * CHUNKS) {
 		mark(volume, ino, OP_DIRTY, offset, length);
 	} else if (!vector) {
-		emit_all(from, offset, length, 0);
+		emit_all(from, offset, length, HOW_MARK);
 	} else if (count_ > VECTORS || emit_vector(from, offset, length)) {
 		mark(volume, ino, OP_DIRTY, offset, length);
 	}

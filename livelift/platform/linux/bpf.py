@@ -21,6 +21,7 @@ _PRINT = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, POINTER, POINTER)
 _SAMPLE = ctypes.CFUNCTYPE(ctypes.c_int, POINTER, POINTER, ctypes.c_size_t)
 _STOP: Final = -errno.ECANCELED
 
+_FUNCTION: Final = 12  # BTF_KIND_FUNC
 BTF: Final = "/sys/kernel/btf/vmlinux"
 
 _FUNCTIONS: Final[dict[str, tuple[type | None, tuple[type, ...]]]] = {
@@ -40,6 +41,10 @@ _FUNCTIONS: Final[dict[str, tuple[type | None, tuple[type, ...]]]] = {
     "bpf_map_delete_elem": (ctypes.c_int, (ctypes.c_int, ctypes.c_char_p)),
     "bpf_map_get_next_key": (ctypes.c_int, (ctypes.c_int, ctypes.c_char_p, POINTER)),
     "libbpf_num_possible_cpus": (ctypes.c_int, ()),
+    "btf__load_vmlinux_btf": (POINTER, ()),
+    "btf__find_by_name_kind": (ctypes.c_int, (POINTER, ctypes.c_char_p, ctypes.c_uint32)),
+    "btf__type_by_id": (POINTER, (POINTER, ctypes.c_uint32)),
+    "btf__free": (None, (POINTER,)),
     "ring_buffer__new": (POINTER, (ctypes.c_int, _SAMPLE, POINTER, POINTER)),
     "ring_buffer__consume": (ctypes.c_int, (POINTER,)),
     "ring_buffer__epoll_fd": (ctypes.c_int, (POINTER,)),
@@ -151,6 +156,37 @@ class BpfObject:
         return self._lib.pointer("bpf_object__find_program_by_name", self._object, name.encode())
 
 
+class KernelTypes:
+    """The running kernel's own description of its functions (BTF)."""
+
+    def __init__(self) -> None:
+        self._lib = library()
+        self._btf = self._lib.pointer("btf__load_vmlinux_btf")
+
+    def parameters(self, function: str) -> int | None:
+        """How many parameters a function of the kernel proper has; None: there is none of this name."""
+        try:
+            found = self._lib.call("btf__find_by_name_kind", self._btf, function.encode(), _FUNCTION)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return None
+            raise
+        _, prototype = self._type(found)
+        info, _ = self._type(prototype)
+        return info & 0xFFFF
+
+    def _type(self, number: int) -> tuple[int, int]:
+        """The words ``info`` and ``type`` of struct btf_type (Documentation/bpf/btf.rst)."""
+        at = self._lib.pointer("btf__type_by_id", self._btf, number)
+        _, info, following = struct.unpack("=III", ctypes.string_at(at, 12))
+        return int(info), int(following)
+
+    def close(self) -> None:
+        if self._btf:
+            self._lib.free("btf__free", self._btf)
+            self._btf = 0
+
+
 def put(fd: int, key: bytes, value: bytes) -> None:
     """Set an entry. Key and value must have the map's sizes."""
     library().call("bpf_map_update_elem", fd, key, value, 0)
@@ -232,4 +268,4 @@ class Ring:
         return 0 if self._room > 0 else _STOP
 
 
-__all__ = ["BTF", "BpfObject", "Ring", "get", "library", "put", "sum_of", "take_keys"]
+__all__ = ["BTF", "BpfObject", "KernelTypes", "Ring", "get", "library", "put", "sum_of", "take_keys"]

@@ -15,7 +15,7 @@ OID = object_id(3, 42)
 
 
 def sample(op: int, offset: int = 0, data: bytes = b"", flags: int = 0, length: int | None = None) -> bytes:
-    return HEAD.pack(1000, 42, offset, len(data) if length is None else length, 3, op, flags) + data
+    return HEAD.pack(1000, 42, offset, len(data) if length is None else length, 3, op, flags, 0) + data
 
 
 def test_content_with_the_room_that_follows_it():
