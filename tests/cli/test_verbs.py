@@ -68,7 +68,7 @@ def test_the_log_shows_real_changes(pair: Any, capsys: pytest.CaptureFixture[str
     assert [line for line in written if "offset" in line or line.get("extents")], "where the bytes belong"
     assert not any("content" in line for line in shown)
     _, full = lines(capsys, "log", "show", "--content", "--state", state)
-    held = b"".join(base64.b64decode(line["content"]) for line in full if line["kind"] in ("write", "file"))
+    held = b"".join(base64.b64decode(line.get("content", "")) for line in full if line["kind"] in ("write", "file"))
     assert b"ORE and more" in held
     _, part = lines(capsys, "log", "show", "--state", state, "--from", shown[2]["lsn"], "--limit", "2")
     assert [line["lsn"] for line in part] == [line["lsn"] for line in shown[2:4]]
