@@ -1,0 +1,109 @@
+"""Places that are kept, filled, given up; operations that overlap what happened meanwhile."""
+
+from __future__ import annotations
+
+from livelift.capture.ebpf.order import Order
+from livelift.capture.ebpf.records import Operation, Told, decode
+from livelift.ports import Dirty, Exact, Lost
+from tests.capture.ebpf.test_records import LENGTH, OID, sample
+
+
+def told(op: Operation, offset: int = 0, data: bytes = b"", count: int = 0, task: int = 77) -> Told:
+    raw = sample(op, offset, data or LENGTH.pack(count), 0, len(data))
+    return decode([raw], 0)[0]._replace(task=task)
+
+
+def write(offset: int, data: bytes = b"w", task: int = 77) -> Told:
+    return told(Operation.WRITE, offset, data, task=task)
+
+
+def held(offset: int, count: int, task: int = 77) -> Told:
+    return told(Operation.HELD, offset, count=count, task=task)
+
+
+def fill(offset: int, data: bytes, task: int = 77) -> Told:
+    return told(Operation.FILL, offset, data, task=task)
+
+
+def contents(out: list) -> list[tuple[int, bytes]]:
+    return [(o.event.record.body.offset, bytes(o.event.record.payload)) for o in out if isinstance(o.event, Exact)]
+
+
+def test_what_needs_nothing_passes_at_once():
+    order = Order()
+    assert contents(order.feed([write(1), write(2)], 0.0)) == [(1, b"w"), (2, b"w")]
+    assert order.given == order.taken == 2
+
+
+def test_everything_behind_a_place_waits_for_its_bytes():
+    order = Order()
+    assert contents(order.feed([write(1), held(10, 3), write(2, task=5)], 0.0)) == [(1, b"w")]
+    assert order.feed([], 0.5) == [] and order.given < order.taken
+    assert contents(order.feed([write(3), fill(10, b"abc")], 1.0)) == [(10, b"abc"), (2, b"w"), (3, b"w")]
+
+
+def test_a_place_is_filled_by_its_own_task_and_offset():
+    order = Order()
+    assert order.feed([held(10, 3, task=5), fill(10, b"abc", task=6), fill(13, b"abc", task=5)], 0.0) == []
+    assert contents(order.feed([fill(10, b"xyz", task=5)], 0.0)) == [(10, b"xyz")]
+
+
+def test_two_places_of_one_write_that_was_tried_twice():
+    """A first try that may not wait (io_uring) is repeated: the same bytes for both."""
+    order = Order()
+    out = order.feed([held(10, 3), held(10, 3), fill(10, b"abc")], 0.0)
+    assert contents(out) == [(10, b"abc"), (10, b"abc")]
+
+
+def test_bytes_that_never_come_are_a_loss():
+    order = Order(patience=2)
+    assert order.feed([held(10, 3), write(1)], 0.0) == []
+    out = order.feed([], 2.0)
+    assert isinstance(out[0].event, Lost) and out[0].event.oid == OID
+    assert contents(out[1:]) == [(1, b"w")]
+    assert order.feed([fill(10, b"abc")], 2.1) == [], "too late, and not for the next place there"
+    assert order.feed([held(10, 3)], 2.2) == []
+
+
+def test_bytes_that_could_not_be_read_then_either_are_a_loss():
+    out = Order().feed([held(10, 3), told(Operation.FILL, 10, count=3)], 0.0)
+    assert [type(o.event) for o in out] == [Lost]
+
+
+def test_a_fill_without_a_place_is_nothing():
+    assert Order().feed([fill(10, b"abc")], 0.0) == []
+
+
+def begin(task: int = 77) -> Told:
+    return told(Operation.BEGIN, task=task)
+
+
+def punch(task: int = 77) -> Told:
+    return told(Operation.PUNCH, 0, count=4096, task=task)
+
+
+def dirty(out: list) -> int:
+    return sum(isinstance(o.event, Dirty) for o in out)
+
+
+def test_an_operation_that_nothing_overlaps():
+    out = Order().feed([write(1), begin(), punch(), write(2, task=5)], 0.0)
+    assert len(out) == 3 and dirty(out) == 0
+
+
+def test_a_write_between_beginning_and_end_is_looked_at():
+    out = Order().feed([begin(), write(1, task=5), punch()], 0.0)
+    assert [type(o.event) for o in out] == [Exact, Exact, Dirty]
+    out = Order().feed([begin(), held(1, 1, task=5), fill(1, b"x", task=5), punch()], 0.0)
+    assert dirty(out) == 1
+
+
+def test_two_operations_that_overlap():
+    out = Order().feed([begin(1), begin(2), punch(1), punch(2)], 0.0)
+    assert dirty(out) == 2
+
+
+def test_an_operation_that_failed_leaves_nothing_open():
+    order = Order()
+    assert order.feed([begin(), told(Operation.END)], 0.0) == []
+    assert dirty(order.feed([write(1), punch()], 0.0)) == 0
