@@ -1,0 +1,253 @@
+"""Mode `ebpf` where the kernel lets fexit programs load; elsewhere test_machines.py runs this file in virtual machines.
+
+The ordering invariant: one writer sets A = n, another sets B = n as soon as it sees that. So at every moment
+B <= A <= B + 1, and every position of a log that is a cut says so too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import random
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from livelift.capture.canary import sing
+from livelift.capture.ebpf.capture import EbpfCapture, EbpfFexitCapture, EbpfSyscallCapture
+from livelift.ports import Dirty, Exact, Lost, WatchedVolume
+from tests.capture.conftest import Reader, volume_at
+from tests.capture.ebpf.conftest import elsewhere, records, replay, started
+from tests.capture.ebpf.test_syscall import AIO, KEEP_SIZE, PUNCH_HOLE, fallocate
+from tests.loopfs import loop_filesystem
+
+pytestmark = pytest.mark.root
+
+ROUNDS = int(os.environ.get("LIVELIFT_ROUNDS", "20000"))
+"""Values of n in the ordering tests: twice as many log positions."""
+
+
+@pytest.fixture(scope="module", params=["ext4", "xfs", "btrfs"])
+def volume(request: pytest.FixtureRequest) -> Iterator[WatchedVolume]:
+    with loop_filesystem(request.param, 400) as path:
+        yield volume_at(path, request.param)
+
+
+@pytest.fixture
+def reader(volume: WatchedVolume) -> Iterator[Reader]:
+    capture = started(EbpfFexitCapture(), volume)
+    try:
+        yield Reader(capture, volume)
+    finally:
+        capture.close()
+
+
+@pytest.fixture
+def file(here: Path, reader: Reader) -> Iterator[int]:
+    path = here / "file"
+    path.write_bytes(b"." * 20000)
+    reader.drain()
+    fd = os.open(path, os.O_RDWR)
+    yield fd
+    os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda fd: os.write(fd, b"one"), [("WRITE", 0, 3, b"one")]),
+        (lambda fd: os.pwrite(fd, b"x" * 5000, 12345), [("WRITE", 12345, 5000, b"x" * 5000)]),
+        (lambda fd: os.writev(fd, [b"a" * 3, b"", b"b" * 4]), [("WRITE", 0, 3, b"aaa"), ("WRITE", 3, 4, b"bbbb")]),
+        (lambda fd: os.pwritev(fd, [b"a", b"b"], 50), [("WRITE", 50, 1, b"a"), ("WRITE", 51, 1, b"b")]),
+        (lambda fd: os.ftruncate(fd, 77), [("TRUNCATE", 77, 0, b"")]),
+        (lambda fd: os.truncate(f"/proc/self/fd/{fd}", 7), [("TRUNCATE", 7, 0, b"")]),
+        (lambda fd: fallocate(fd, 0, 100, 30000), [("ALLOCATE", 100, 30000, b"")]),
+        (lambda fd: fallocate(fd, PUNCH_HOLE | KEEP_SIZE, 4096, 4096), [("PUNCH", 4096, 4096, b"")]),
+    ],
+)
+def test_a_change_is_told_exactly(
+    reader: Reader, here: Path, file: int, change: Callable[[int], object], expected: list
+) -> None:
+    assert records(reader.caused_by(lambda: change(file)), reader.oid(here / "file")) == expected
+
+
+def test_appends_and_asynchronous_writes(reader: Reader, here: Path, file: int) -> None:
+    fd = os.open(here / "file", os.O_WRONLY | os.O_APPEND)
+    events = reader.caused_by(lambda: [os.write(fd, b"one"), os.pwrite(fd, b"two", 5), elsewhere(AIO, here / "file")])
+    assert records(events, reader.oid(here / "file")) == [
+        ("WRITE", 20000, 3, b"one"),
+        ("WRITE", 20003, 3, b"two"),
+        ("WRITE", 77, 12, b"asynchronous"),
+    ]
+    os.close(fd)
+
+
+def test_direct_writes(reader: Reader, here: Path, file: int) -> None:
+    fd = os.open(here / "file", os.O_RDWR | os.O_DIRECT)
+    with mmap.mmap(-1, 8192) as buffer:
+        buffer[:] = b"d" * 8192
+        events = reader.caused_by(lambda: os.pwrite(fd, buffer, 4096))
+    # ext4 looks at the file twice when the first lock it took was not the one it needs: the same bytes again.
+    assert set(records(events, reader.oid(here / "file"))) == {("WRITE", 4096, 8192, b"d" * 8192)}
+    os.close(fd)
+
+
+@pytest.mark.parametrize("call", ["pwrite", "pwritev"])
+def test_content_that_is_not_resident_keeps_its_place(
+    reader: Reader, here: Path, file: int, call: str, rng: random.Random
+) -> None:
+    """A mapping that was never touched: its pages come while the file system copies them."""
+    data = rng.randbytes(100_000)
+    (here / "buffer").write_bytes(data)
+    source = os.open(here / "buffer", os.O_RDONLY)
+    with mmap.mmap(source, len(data), mmap.MAP_PRIVATE, mmap.PROT_READ) as buffer:
+
+        def change() -> None:
+            if call == "pwrite":
+                os.pwrite(file, buffer, 10)
+            else:
+                os.pwritev(file, [buffer, b"tail"], 10)
+            os.pwrite(file, b"after", 50)
+
+        events = reader.caused_by(change)
+    os.close(source)
+    oid = reader.oid(here / "file")
+    assert reader.capture.counters()["not-resident"] > 0, "it was resident: this test shows nothing"
+    assert not [e for e in events if isinstance(e, Lost)]
+    told = records(events, oid)
+    assert told[-1] == ("WRITE", 50, 5, b"after")
+    assert replay(events, oid)[10:] == (here / "file").read_bytes()[10:]
+
+
+def test_a_write_that_fails_halfway_is_looked_at(reader: Reader, here: Path, file: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    with mmap.mmap(-1, 3 * mmap.PAGESIZE) as buffer:
+        address = ctypes.addressof(ctypes.c_char.from_buffer(buffer))
+        assert libc.munmap(ctypes.c_void_p(address + mmap.PAGESIZE), ctypes.c_size_t(mmap.PAGESIZE)) == 0
+        written = []
+        call = libc.pwrite64
+        call.restype = ctypes.c_ssize_t
+        call.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int64)
+        events = reader.caused_by(lambda: written.append(call(file, address, 2 * mmap.PAGESIZE, 0)))
+        assert written[0] < 2 * mmap.PAGESIZE
+        oid = reader.oid(here / "file")
+        assert [e for e in events if isinstance(e, Dirty | Lost) and e.oid == oid]
+        libc.mmap.restype = ctypes.c_void_p  # so that Python unmaps what is there
+        libc.mmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_int64)
+        libc.mmap(address + mmap.PAGESIZE, mmap.PAGESIZE, 3, 0x32, -1, 0)
+
+
+def test_random_calls_make_the_same_file(reader: Reader, here: Path, rng: random.Random) -> None:
+    path = here / "random"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+
+    def calls() -> None:
+        for _ in range(300):
+            offset, size = rng.randrange(200_000), rng.choice((1, 100, 129, 4096, 5000, 70_000))
+            match rng.randrange(3):
+                case 0:
+                    os.pwrite(fd, rng.randbytes(size), offset)
+                case 1:
+                    os.ftruncate(fd, offset)
+                case 2:
+                    os.pwritev(fd, [rng.randbytes(size), rng.randbytes(7)], offset)
+
+    events = reader.caused_by(calls)
+    assert replay(events, reader.oid(path)) == path.read_bytes()
+    os.close(fd)
+
+
+def test_the_canary_sees_everything_exactly(volume: WatchedVolume, here: Path) -> None:
+    started(EbpfFexitCapture(), volume).close()
+    report = sing(EbpfFexitCapture(), volume, bytes(here))
+    assert report.missed <= {"mmap", "inode-flags"}
+    assert report.exact >= set(EbpfFexitCapture.exact)
+
+
+FIRST = """
+import os, struct, sys
+a, b = os.open(sys.argv[1], os.O_RDWR), os.open(sys.argv[2], os.O_RDWR)
+pack, unpack = struct.Struct("<Q").pack, struct.Struct("<Q").unpack
+for n in range(1, int(sys.argv[3]) + 1):
+    os.pwrite(a, pack(n), 0)
+    while unpack(os.pread(b, 8, 0))[0] != n:
+        pass
+"""
+SECOND = FIRST.replace(
+    """    os.pwrite(a, pack(n), 0)
+    while unpack(os.pread(b, 8, 0))[0] != n:
+        pass
+""",
+    """    while unpack(os.pread(a, 8, 0))[0] != n:
+        pass
+    os.pwrite(b, pack(n), 0)
+""",
+)
+
+
+def positions(capture: EbpfCapture, volume: WatchedVolume, here: Path, rounds: int, late: bool = False) -> list[int]:
+    """How far B was from A - or rather A from B - at every position of the log; ``late``: with content read when the
+    event is, as a mode of marks would do it."""
+    paths = [here / "a", here / "b"]
+    for path in paths:
+        path.write_bytes(bytes(8))
+    oids = [volume.index << 56 | os.stat(path).st_ino for path in paths]
+    reader = Reader(capture, volume)
+    reader.drain()
+    children = [subprocess.Popen([sys.executable, "-c", code, *paths, str(rounds)]) for code in (FIRST, SECOND)]
+    fds = [os.open(path, os.O_RDONLY) for path in paths]
+    values, skews = [0, 0], []
+    deadline = time.monotonic() + 600
+    over = False
+    try:
+        while not over:
+            assert time.monotonic() < deadline
+            over = all(child.poll() is not None for child in children)
+            for event in reader.drain() if over else capture.read(0.2):
+                assert not isinstance(event, Lost), event
+                if isinstance(event, Exact) and event.record.body.oid in oids:
+                    which = oids.index(event.record.body.oid)
+                    payload = os.pread(fds[which], 8, 0) if late else event.record.payload
+                    values[which] = struct.unpack("<Q", payload)[0]
+                    skews.append(values[0] - values[1])
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+        for fd in fds:
+            os.close(fd)
+    assert len(skews) == 2 * rounds and (late or values == [rounds, rounds])
+    return skews
+
+
+@pytest.mark.timeout(900)
+def test_every_position_of_the_log_is_a_cut(volume: WatchedVolume, here: Path, record_property: Callable) -> None:
+    capture = started(EbpfFexitCapture(), volume)
+    try:
+        skews = positions(capture, volume, here, ROUNDS)
+    finally:
+        capture.close()
+    wrong = sum(skew not in (0, 1) for skew in skews)
+    print(f"{volume.fstype}: {len(skews)} positions, {wrong} violations")
+    assert wrong == 0
+
+
+@pytest.mark.parametrize("how", ["syscall", "late"])
+def test_the_ordering_test_bites(volume: WatchedVolume, here: Path, how: str) -> None:
+    """The same with the order of the calls' returns, and with content that is read late: both must be caught."""
+    capture = started(EbpfFexitCapture() if how == "late" else EbpfSyscallCapture(), volume)
+    try:
+        skews = positions(capture, volume, here, 5000, late=how == "late")
+    finally:
+        capture.close()
+    wrong = sum(skew not in (0, 1) for skew in skews)
+    print(f"{volume.fstype}, {how}: {len(skews)} positions, {wrong} violations")
+    if how == "syscall" and not wrong:
+        pytest.skip("no two calls returned in another order than they wrote")
+    assert wrong > 0
