@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks import changes, copies, delta, pgbench, registry, report
+from benchmarks import capture, changes, copies, delta, pgbench, registry, report
 from benchmarks.accounting import is_root
 from benchmarks.copies import Bench
 from benchmarks.peers import LIVELIFT
@@ -20,6 +20,7 @@ CASES: dict[str, Callable[[Bench], Iterator[report.Row]]] = {
     **{name: partial(copies.run_copies, name) for name in copies.CASES if name != "memory"},
     "delta": delta.run_delta,
     "changes": changes.run_changes,
+    "capture": capture.run_capture,
     "pgbench": pgbench.run_pgbench,
     "registry": registry.run_registry,
     "memory": partial(copies.run_copies, "memory"),

@@ -38,12 +38,13 @@ def run(programs: BpfObject, names: Iterable[str], prepare: Callable[[], None]) 
             doing = f"attaching {name}"
             programs.attach(name)
     except OSError as error:
-        detail = f" ({programs.said[-300:]})" if programs.said else ""
         if error.errno == errno.EPERM:
-            reason = "this kernel, or the container that the agent runs in, refuses BPF programs of this kind"
+            reason = (
+                f"this kernel, or the container that the agent runs in, refuses BPF programs of this kind ({doing})"
+            )
         else:
-            reason = f"BPF programs: {error.strerror}"
-        raise PreflightError(f"{reason}, {doing}{detail}", remedy=FALLBACK) from error
+            reason = f"BPF programs: {error.strerror} ({doing}; {programs.said[-300:]})"
+        raise PreflightError(reason, remedy=FALLBACK) from error
 
 
 def set_volumes(programs: BpfObject, volumes: Iterable[WatchedVolume], processes: Iterable[int]) -> None:
