@@ -65,6 +65,33 @@ def test_a_requested_mode_that_does_not_work_is_refused_with_the_remedy(volumes:
         choose(volumes, "magic")
 
 
+def test_a_mode_that_tells_marks_instead_of_content_is_refused(volumes: list[WatchedVolume]) -> None:
+    """What an in-kernel mode is whose programs do not fire: fanotify beside it still reports every file."""
+
+    class Mute(FanotifyCapture):
+        name = "mute"
+        exact = ("write", "punch")
+
+    with pytest.raises(PreflightError, match="it told no content of punch, write on"):
+        choose(volumes, "mute", [Mode("mute", Mute)])
+
+
+def test_a_mode_that_is_not_automatic_is_taken_only_by_name(volumes: list[WatchedVolume]) -> None:
+    modes = (Mode("fanotify", FanotifyCapture, automatic=False), Mode("inotify", InotifyCapture))
+    assert choose(volumes, modes=modes)[1].name == "inotify"
+    assert choose(volumes, "fanotify", modes)[1].name == "fanotify"
+    assert {mode.name for mode in MODES if mode.automatic} == {"fanotify", "inotify"}
+
+
+def test_the_capture_for_the_job_may_be_another_than_the_canary_s(volumes: list[WatchedVolume]) -> None:
+    """It leaves out the agent's own writes, which the canary makes."""
+
+    class Serving(InotifyCapture):
+        pass
+
+    assert isinstance(choose(volumes, modes=[Mode("inotify", InotifyCapture, Serving)])[0], Serving)
+
+
 def test_probe_lists_every_mode_in_order(volumes: list[WatchedVolume]) -> None:
     candidates = probe(volumes, BETTER)
     assert [(candidate.name, candidate.available) for candidate in candidates] == [

@@ -80,9 +80,7 @@ def test_half_a_rename_is_removed_or_touched(reader: Reader, here: Path) -> None
     assert plain(back) == [Named(Op.TOUCHED, inside, b"a")]
 
 
-def test_halves_that_come_in_two_reads_are_a_pair(
-    reader: Reader, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_halves_that_come_in_two_reads_are_a_pair(reader: Reader, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A buffer that holds one event makes every read end between the halves."""
     reader.drain()
     assert isinstance(reader.capture, InotifyCapture) and reader.capture._queue is not None
