@@ -26,7 +26,8 @@ from livelift.cli.common import add_verb, print_json
 from livelift.cli.hive_files import load, save
 from livelift.edits.linux_apply import Editor
 from livelift.edits.linux_place import KEEP
-from livelift.edits.windows_apply import copy_attributes, file_plan, hive_bytes
+from livelift.edits.windows_apply import compressed, copy_attributes, file_plan, hive_bytes
+from livelift.edits.windows_copy import NtfsCopier
 from livelift.edits.windows_tree import WindowsTree, driver_images
 from livelift.errors import StoreError, UsageError
 from livelift.registry.reader import read_hive
@@ -94,6 +95,8 @@ def run(options: argparse.Namespace) -> int:
     if options.rules:
         plan = rules.override(plan, rules.parse(_text(options.rules)))
     hives, plan = _merge(plan, source, target)
+    told = compressed(file_plan(plan, {}, *trees), trees[1])
+    plan = msgspec.structs.replace(plan, findings=(*plan.findings, *told))
     findings = Findings(plan.findings, options.ignore)
     if options.dry_run:
         shown = msgspec.structs.replace(plan, findings=tuple(findings.findings))
@@ -138,16 +141,18 @@ def _in_place(
     work = file_plan(plan, data, source, target)
     for tree in (source.root, target.root):
         _apart(tree, options.state)
-    editor = Editor(source.root, target.root, options.state)
+    editor = Editor(source.root, target.root, options.state, copier=NtfsCopier())
     try:
         made = editor.apply(work)
-        copy_attributes(work, source, target, editor.kept)
+        lost = copy_attributes(work, source, target, editor.kept)
     except OSError as error:
         where = os.fsdecode(error.filename) if error.filename else source.root
         raise StoreError(f"{where}: {error.strerror}", remedy="--undo puts everything back") from error
     finally:
         editor.close()
     done: dict[str, Any] = {"changed": source.root, "edits": made, "hives": {n: len(c) for n, c in data.items()}}
+    if lost:
+        done["lost"] = lost
     if BCD in data:
         done["boot_store"] = os.path.join(options.state, "BCD")
         save(done["boot_store"], data[BCD])
@@ -195,6 +200,7 @@ def _told(done: dict[str, Any], findings: Findings) -> str:
     if "output" in done:
         return "\n".join([*lines, f"{done['output']}: merged hives ({hives}) and the plan; the trees are as they were"])
     lines.append(f"{done['changed']}: {done['edits']} edits; merged hives: {hives}; --undo takes everything back")
+    lines += done.get("lost", [])
     if "boot_store" in done:
         lines.append(
             f"the boot store with the source's flags is {done['boot_store']}: put it in the target's place yourself"

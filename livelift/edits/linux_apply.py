@@ -26,7 +26,7 @@ from livelift.adapt.changes import (
     touches,
 )
 from livelift.adapt.plan import Edit, Plan
-from livelift.edits.linux_copy import copy_object, remove_object
+from livelift.edits.linux_copy import Copier, remove_object
 from livelift.edits.linux_inverse import drop_keeps, take_back
 from livelift.edits.linux_journal import Begun, Done, Journal, TakingBack
 from livelift.edits.linux_place import KEEP, Staged, clean, move
@@ -45,11 +45,14 @@ class Editor:
     """``root``: the staged root. ``origin``: the root of the target's system. ``state``: where the journal lies, in
     neither of them. One at a time."""
 
-    def __init__(self, root: str, origin: str, state: str, run: Callable[..., str] = run_inside) -> None:
+    def __init__(
+        self, root: str, origin: str, state: str, run: Callable[..., str] = run_inside, copier: Copier | None = None
+    ) -> None:
         self.staged = Staged(root)
         self.origin = Staged(origin)
         self.journal = Journal(state)
         self._run = run
+        self._copier = copier or Copier()
 
     def close(self) -> None:
         self.journal.close()
@@ -177,6 +180,7 @@ class Editor:
             keep = place.keep()
             try:
                 remove_object(keep, b"new")
+                self._copier.ready(keep)
                 make(keep, b"new")
                 files.syncfs(keep)
                 move(keep, b"new", place.fd, place.name)
@@ -222,29 +226,27 @@ class Editor:
     def _copy(self, number: int, edit: Edit, change: CopyFile) -> None:
         with self.origin.place(change.origin) as origin:
             st = origin.lstat()
-            if st is None or st.st_size != change.size:
+            size = None if st is None else self._copier.size(st)
+            if size != change.size:
                 raise CorruptError(
-                    f"{change.origin} of the target has {st.st_size if st else 'no'} bytes, planned were {change.size}",
+                    f"{change.origin} of the target has {'no' if size is None else size} bytes, planned were"
+                    f" {change.size}",
                     remedy="make the plan again",
                 )
-            self._put(number, edit, change.path, lambda fd, name: copy_object(origin.fd, origin.name, fd, name, {}))
-        if change.digest and self._digest(change.path) != change.digest:
+            self._put(
+                number, edit, change.path, lambda fd, name: self._copier.copy(origin.fd, origin.name, fd, name, {})
+            )
+        if not change.digest:
+            return
+        with self.staged.place(change.path) as place:
+            same = self._copier.digest(place.fd, place.name) == change.digest
+        if not same:
             raise CorruptError(f"{change.origin} of the target has other content than planned", remedy="plan again")
-
-    def _digest(self, path: str) -> str:
-        found = blake3()
-        fd = self.staged.open(path)
-        try:
-            while piece := os.read(fd, 1 << 20):
-                found.update(piece)
-        finally:
-            os.close(fd)
-        return str(found.hexdigest())
 
     def _copy_tree(self, number: int, edit: Edit, change: CopyTree) -> None:
         def make(fd: int, name: bytes) -> None:
             with self.origin.place(change.origin) as origin:
-                found = copy_object(origin.fd, origin.name, fd, name, {})
+                found = self._copier.copy(origin.fd, origin.name, fd, name, {})
             if (found.files, found.size) != (change.files, change.size):
                 raise CorruptError(
                     f"{change.origin} of the target holds {found.files} files of {found.size} bytes, the plan says"
@@ -276,7 +278,7 @@ class Editor:
                 continue
 
             def again(fd: int, name: bytes) -> None:
-                copy_object(fd, self.journal.open_steps()[-1].kept.encode(), fd, name, {})
+                self._copier.copy(fd, self.journal.open_steps()[-1].kept.encode(), fd, name, {})
 
             self._put(number, edit, path, again)
         self._run(self.staged.fd, change.arguments)

@@ -1,12 +1,11 @@
 """Carries out a Windows plan in a tree: its file changes and the merged hives, with `linux_apply.Editor`'s journal.
 
-NTFS keeps attributes that no portable call copies: security descriptor, DOS attributes, short name. Where the trees are
-mounted by ntfs-3g they are extended attributes that a listing does not show; they are copied by name.
+NTFS keeps attributes that no portable call copies (`edits.windows_copy`). Most are copied with their object; short
+names, which a rename takes away, and those of the hives, which are new, come when everything is in its place.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 
@@ -15,16 +14,14 @@ import msgspec
 from livelift.adapt.changes import CopyFile, CopyTree, DeleteFile, FileChange, RenameFile, WriteFile
 from livelift.adapt.plan import Edit, Plan
 from livelift.adapt.windows.system import BCD, HIVE_FILES
+from livelift.checks.findings import Finding, Level
+from livelift.edits.windows_copy import IS_COMPRESSED, bits_of, copy_ntfs, lost
 from livelift.edits.windows_tree import WindowsTree
 from livelift.errors import StoreError
 from livelift.registry.compare import compare
 from livelift.registry.reader import read_hive
 from livelift.registry.tree import Hive
 from livelift.registry.writer import write_hive
-
-NTFS_ATTRIBUTES = ("system.ntfs_acl", "system.ntfs_attrib_be", "system.ntfs_dos_name", "system.ntfs_times_be")
-"""ntfs-3g(8), "Extended attributes". Times come last: setting the others changes them. Alternate streams are copied
-with the other extended attributes, which takes the default streams_interface=xattr of the mount."""
 
 
 def hive_bytes(hives: dict[str, Hive]) -> dict[str, bytes]:
@@ -66,46 +63,51 @@ def spelled(change: FileChange, source: WindowsTree, target: WindowsTree) -> Fil
             return change
 
 
-def copy_attributes(plan: Plan, source: WindowsTree, target: WindowsTree, kept: Callable[[str], str]) -> int:
+def compressed(plan: Plan, target: WindowsTree) -> tuple[Finding, ...]:
+    """Which files that a file plan copies are compressed: whether the copies can be is up to the mount."""
+    found = []
+    for edit in plan.edits:
+        if isinstance(edit.change, CopyFile | CopyTree):
+            top = edit.change.origin
+            below = [os.path.join(here, name) for here, _, names in os.walk(target.full(top)) for name in names]
+            paths = below or [target.full(top)]
+            found += [path for path in paths if (bits_of(os.fsencode(path)) or 0) & IS_COMPRESSED]
+    if not found:
+        return ()
+    names = ", ".join(os.path.relpath(path, target.root) for path in found[:20])
+    diagnosis = f"{len(found)} files to copy are compressed: {names}"
+    remedy = "no ntfs-3g option nocompression for the source's volume: with it the copies are not compressed"
+    return (Finding("compressed-files", Level.NOTE, diagnosis, remedy),)
+
+
+def copy_attributes(plan: Plan, source: WindowsTree, target: WindowsTree, kept: Callable[[str], str]) -> list[str]:
     """After the changes: the NTFS attributes of what was copied from its origin, and of a hive from the one that it
-    replaces. ``kept``: where the original of a path lies, below the source's root. Number of files that had any."""
-    found = 0
+    replaces. ``kept``: where the original of a path lies, below the source's root. Lines that tell what is lost."""
+    told: list[str] = []
     for edit in plan.edits:
         change = edit.change
         match change:
             case CopyFile():
-                found += copy_ntfs(target.full(change.origin), source.full(change.path))
+                told += _finish(target.full(change.origin), source.full(change.path))
             case CopyTree():
-                found += _copy_below(target.full(change.origin), source.full(change.path))
+                told += _finish_below(target.full(change.origin), source.full(change.path))
             case WriteFile() if old := kept(change.path):
-                found += copy_ntfs(source.full(old), source.full(change.path))
+                told += _finish(source.full(old), source.full(change.path))
             case _:
                 pass
-    return found
+    return told
 
 
-def _copy_below(origin: str, path: str) -> int:
-    found = 0
+def _finish_below(origin: str, path: str) -> list[str]:
+    told: list[str] = []
     for here, directories, files in os.walk(origin, topdown=False):
         for name in (*directories, *files):
             below = os.path.relpath(os.path.join(here, name), origin)
-            found += copy_ntfs(os.path.join(origin, below), os.path.join(path, below))
-    return found + copy_ntfs(origin, path)
+            told += _finish(os.path.join(origin, below), os.path.join(path, below))
+    return told + _finish(origin, path)
 
 
-def copy_ntfs(origin: str, path: str) -> bool:
-    """Security descriptor, attributes and times of an ntfs-3g mount. False: neither has such attributes."""
-    found = False
-    for name in NTFS_ATTRIBUTES:
-        try:
-            value = os.getxattr(origin, name, follow_symlinks=False)
-        except OSError as error:
-            if error.errno in (errno.ENODATA, errno.EOPNOTSUPP):
-                continue
-            raise
-        try:
-            os.setxattr(path, name, value, follow_symlinks=False)
-        except FileExistsError:
-            pass  # a short name that another file of the directory has already; the long one is what drivers go by
-        found = True
-    return found
+def _finish(origin: str, path: str) -> list[str]:
+    one, other = os.fsencode(origin), os.fsencode(path)
+    copy_ntfs(one, other)
+    return [f"{path} is not {word}, its original is" for word in lost(one, other)]

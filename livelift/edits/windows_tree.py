@@ -19,6 +19,7 @@ from livelift.adapt.windows.oem_numbers import INF
 from livelift.adapt.windows.policies import RESTRICTIONS
 from livelift.adapt.windows.system import BCD, HIVE_FILES, SOFTWARE, System
 from livelift.adapt.windows.versions import file_version
+from livelift.edits.windows_copy import link_data
 from livelift.errors import UsageError
 from livelift.registry.reader import read_hive
 from livelift.registry.tree import Hive, Key, fold
@@ -151,18 +152,23 @@ class WindowsTree:
             for name in sorted(self._directory(here).values()):
                 path = f"{here}/{name}"
                 mode = os.lstat(self.full(path)).st_mode
-                if stat.S_ISLNK(mode):
+                if stat.S_ISLNK(mode) and link_data(os.fsencode(self.full(path))) is None:
                     raise UsageError(
-                        f"{self.full(path)} is a link, or compressed by the system (WOF), which the mount cannot read",
+                        f"{self.full(path)} is a link of Linux, or compressed by the system (WOF), which the mount"
+                        " cannot read",
                         remedy="uncompress it on its machine (compact /u /exe), or mount with ntfs-3g's plugin for it",
                     )
                 if stat.S_ISDIR(mode) and deep:
                     waiting.append(path)
-                elif stat.S_ISREG(mode):
+                elif stat.S_ISREG(mode) or stat.S_ISLNK(mode):
                     yield path
 
     def _fact(self, path: str, read: bool) -> FileFact:
-        size = os.lstat(self.full(path)).st_size
+        st = os.lstat(self.full(path))
+        if stat.S_ISLNK(st.st_mode):
+            said = link_data(os.fsencode(self.full(path)))
+            return FileFact(path, 0, blake3(said).hexdigest() if said else "")
+        size = st.st_size
         if not read:
             return FileFact(path, size)
         data = self.read(path)

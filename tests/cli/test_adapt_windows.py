@@ -14,6 +14,7 @@ from livelift.adapt.windows.consistency import check
 from livelift.adapt.windows.system import DRIVERS
 from livelift.cli.main import main
 from livelift.edits import linux_apply
+from livelift.edits.linux_copy import Copier
 from livelift.edits.windows_tree import WindowsTree
 from livelift.registry.reader import read_hive
 from livelift.registry.values import BINARY, number_of, text_of
@@ -87,14 +88,14 @@ def test_a_full_disk_is_told_with_the_way_back(
     trees: tuple[Path, Path, Path], capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = snapshot(trees[0])
-    real = linux_apply.copy_object
+    real = Copier.copy
 
-    def full(fd: int, name: bytes, *rest: Any) -> Any:
+    def full(self: Copier, fd: int, name: bytes, *rest: Any) -> Any:
         if name == b"megaraid.sys":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
-        return real(fd, name, *rest)
+        return real(self, fd, name, *rest)
 
-    monkeypatch.setattr(linux_apply, "copy_object", full)
+    monkeypatch.setattr(Copier, "copy", full)
     code, told = call(capsys, trees, "--in-place")
     assert code == 1 and told["error"] == "store" and "--undo" in told["remedy"] and "No space" in told["text"]
     assert call(capsys, trees, "--undo")[0] == 0 and snapshot(trees[0]) == before

@@ -13,7 +13,8 @@ from livelift.adapt.changes import CopyFile, DeleteFile, RenameFile, SetValue
 from livelift.adapt.plan import Draft
 from livelift.adapt.windows.system import BCD, SYSTEM
 from livelift.cli.main import main
-from livelift.edits.windows_apply import NTFS_ATTRIBUTES, file_plan, hive_bytes
+from livelift.edits.windows_apply import file_plan, hive_bytes
+from livelift.edits.windows_copy import NTFS_ATTRIBUTES
 from livelift.edits.windows_tree import WindowsTree
 from livelift.registry.reader import read_hive
 from livelift.registry.tree import Hive, Key
@@ -38,7 +39,8 @@ def volumes(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def attributes(path: Path) -> dict[str, bytes]:
-    return {name: os.getxattr(path, name) for name in (*NTFS_ATTRIBUTES, *os.listxattr(path))}
+    names = [*map(os.fsdecode, NTFS_ATTRIBUTES), *os.listxattr(path)]
+    return {name: os.getxattr(path, name) for name in names}
 
 
 @pytest.mark.root
