@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from livelift.errors import StateError, StoreError, WireError
-from livelift.log.batch import Batch, batch_after, batch_elided, make_batch, split_blob
+from livelift.log.batch import Batch, batch_after, batch_elided, make_batch, make_stored, split_blob
 from livelift.log.crc import Buffer
 from livelift.log.segment import REMEDY
 from livelift.model.record import RELOADABLE, Gap, Kind, Record
@@ -318,8 +318,10 @@ class Spool:
 
     def _store(self, records: Sequence[Record], reloadable: int) -> tuple[Batch, list[int]]:
         """Encode and write, giving up content as room demands: (the sender's batch, objects that lost content)."""
-        batch = make_batch(records)
-        stored = batch_elided(batch) if reloadable else batch
+        if reloadable:
+            batch, stored = make_stored(records)
+        else:
+            batch = stored = make_batch(records)
         lost: list[int] = []
         excess = self._chain.disk + self._chain.cost(stored) - self._soft
         if excess > 0 and stored.payload_size:

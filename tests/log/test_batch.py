@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from livelift.errors import CorruptError
-from livelift.log.batch import batch_after, batch_elided, heads_of, make_batch, records_of, split_blob
+from livelift.log.batch import batch_after, batch_elided, heads_of, make_batch, make_stored, records_of, split_blob
 from livelift.log.codec import seal
 from livelift.model.entry import Attributes
 from livelift.model.record import OPTIONAL, RELOADABLE, BaseFile, Kind, Mark, Range, Record
@@ -28,6 +28,16 @@ def test_round_trip(records: list[Record]) -> None:
     assert (batch.first_lsn, batch.last_lsn, batch.count) == (1, len(records), len(records))
     assert batch.payload_size == sum(len(r.payload) for r in records)
     assert batch.size == len(batch.heads) + batch.payload_size
+
+
+@strategies.calm
+@given(strategies.batches)
+def test_what_is_stored_is_the_batch_elided(records: list[Record]) -> None:
+    batch, stored = make_stored(records)
+    assert batch == make_batch(records)
+    expected = batch_elided(batch)
+    assert (stored.heads, stored.blobs) == (expected.heads, expected.blobs)
+    assert (stored.first_lsn, stored.count, stored.payload_size) == (1, len(records), expected.payload_size)
 
 
 @strategies.calm
