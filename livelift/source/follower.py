@@ -33,6 +33,10 @@ LOST_AGAIN = 5.0
 """Seconds between two walks of one directory that the capture cannot follow (no watch left): each would fail again."""
 
 
+MAX_WAITING = 64 << 20
+"""Bytes of captured content that may wait for brackets to close (an object that is read for minutes, and written)."""
+
+
 class Follower:
     """``walk(oid, deep)`` queues a directory for reconciling. ``in_scope(parent, name)`` False: excluded from the job.
     ``map_of(oid)``: index of the map that a directory belongs to."""
@@ -58,6 +62,7 @@ class Follower:
         self._later: list[tuple[float, Named]] = []
         self._lost_at: dict[int, float] = {}  # directories walked because the capture lost them, and when
         self._walk_at: dict[int, float] = {}
+        self._waiting: dict[int, int] = {}  # bytes of content that wait for an object's bracket
         self._unseen: set[int] = set()  # directories in limbo, or below, in which something happened
         self._synced = threading.Condition()
         self._token = 0
@@ -335,7 +340,8 @@ class Follower:
                 if any(self._brackets.hold(p, event) for p in parents) or not all(map(index.is_dir, parents)):
                     return
             elif isinstance(body, Range | SetAttributes | Xattr | Reflink):
-                if self._brackets.hold(body.oid, event):
+                if self._brackets.is_open(body.oid):
+                    self._wait(body.oid, event)
                     return
                 place = index.place(body.oid)
                 # Content of a new file may come before the removal of what had its inode number.
@@ -349,9 +355,18 @@ class Follower:
                 self._gaps.open(oid, "spool full")
                 self._dirty.add(oid, True, record.time, delay=1.0)
 
+    def _wait(self, oid: int, event: Exact) -> None:
+        """Until the bracket closes; what is more than memory should hold becomes a mark: read the object again."""
+        size = len(event.record.payload)
+        if size and sum(self._waiting.values()) + size > MAX_WAITING:
+            self._brackets.hold(oid, DirtyEvent(oid, True, time=event.record.time))
+        elif self._brackets.hold(oid, event) and size:
+            self._waiting[oid] = self._waiting.get(oid, 0) + size
+
     def reopen(self, oid: int) -> None:
         """Close a bracket and process what waited on it. The merge lock is held."""
         held = self._brackets.close(oid)
+        self._waiting.pop(oid, None)
         if held.overflow:
             if self._journal.index.is_dir(oid):
                 self.walk(oid, False)

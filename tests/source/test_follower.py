@@ -236,6 +236,26 @@ def test_exact_records_wait_while_a_bracket_is_open(world):
     assert [r.kind for r in news(world)] == [Kind.TRUNCATE, Kind.UNLINK]
 
 
+def test_content_that_waits_is_bounded_in_bytes(world, monkeypatch):
+    """A big file is written while it is read: what memory cannot hold is read once more."""
+    monkeypatch.setattr("livelift.source.follower.MAX_WAITING", 1000)
+    oid = world.file.oid
+    world.brackets.open(oid)
+    writes = [exact(Kind.WRITE, Range(oid, 0, b"", n * 400, 400), bytes([n]) * 400) for n in range(1, 5)]
+    world.follower.process([*writes, exact(Kind.TRUNCATE, Range(oid, 0, b"", 5, 0))])
+    world.follower.reopen(oid)
+    assert [(r.kind, r.body.offset) for r in news(world)] == [
+        (Kind.WRITE, 400),
+        (Kind.WRITE, 800),
+        (Kind.TRUNCATE, 5),
+    ]
+    assert world.dirty.take(0)[0] == oid
+    world.brackets.open(oid)
+    world.follower.process(writes[:2])
+    world.follower.reopen(oid)
+    assert len(news(world)) == 5, "what waited was given back"
+
+
 # -- later -------------------------------------------------------------------------------------------------------------
 
 
