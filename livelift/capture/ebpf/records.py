@@ -50,12 +50,14 @@ class Told(NamedTuple):
     later: bool = False
 
 
+_OPERATIONS: Final = {int(op): op for op in Operation}  # an enum's own look-up takes longer than all the rest
 _KINDS: Final = {
     Operation.WRITE: Kind.WRITE,
     Operation.TRUNCATE: Kind.TRUNCATE,
     Operation.ALLOCATE: Kind.ALLOCATE,
     Operation.PUNCH: Kind.PUNCH,
 }
+_WRITE, _FILL = Operation.WRITE, Operation.FILL
 _NOTHING: Final = memoryview(b"")
 
 
@@ -69,15 +71,18 @@ def decode(samples: Iterable[bytes], boot: int) -> list[Told]:
 
 def _decode(sample: bytes, boot: int) -> Told:
     time, inode, offset, length, volume, number, flags, task = HEAD.unpack_from(sample)
-    oid, op, size = object_id(volume, inode), Operation(number), HEAD.size
+    op = _OPERATIONS.get(number)
+    if op is None:
+        raise ValueError(f"a record with operation {number}")
+    oid = object_id(volume, inode)
     time += boot
-    if op is Operation.WRITE or (op is Operation.FILL and length):
-        if size + length > len(sample):
+    if op is _WRITE or (op is _FILL and length):
+        if HEAD.size + length > len(sample):
             raise ValueError(f"a record of {len(sample)} bytes with a payload of {length}")
-        payload = memoryview(sample)[size : size + length]
-        event = Exact(Record(Kind.WRITE, Range(oid, 0, b"", offset, length), payload, time))
-        return Told(op, task, oid, offset, length, payload, time, event if op is Operation.WRITE else None)
-    (count,) = LENGTH.unpack_from(sample, size)
+        payload = memoryview(sample)[HEAD.size : HEAD.size + length]
+        event = Exact(Record(Kind.WRITE, Range(oid, 0, b"", offset, length), payload, time)) if op is _WRITE else None
+        return Told(op, task, oid, offset, length, payload, time, event)
+    (count,) = LENGTH.unpack_from(sample, HEAD.size)
     told = Told(op, task, oid, offset, count, _NOTHING, time, None)
     if op is Operation.DIRTY:
         return told._replace(event=Dirty(oid, True, 0, b"", b"", time), later=bool(flags & LATER))

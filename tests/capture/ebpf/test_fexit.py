@@ -171,20 +171,21 @@ def test_the_canary_sees_everything_exactly(volume: WatchedVolume, here: Path) -
 
 
 FIRST = """
-import os, struct, sys
+import mmap, os, struct, sys
 a, b = os.open(sys.argv[1], os.O_RDWR), os.open(sys.argv[2], os.O_RDWR)
 pack, unpack = struct.Struct("<Q").pack, struct.Struct("<Q").unpack
+theirs = mmap.mmap(b, 8, mmap.MAP_SHARED, mmap.PROT_READ)  # seen at once, without a lock
 for n in range(1, int(sys.argv[3]) + 1):
     os.pwrite(a, pack(n), 0)
-    while unpack(os.pread(b, 8, 0))[0] != n:
+    while unpack(theirs[:8])[0] != n:
         pass
 """
-SECOND = FIRST.replace(
+SECOND = FIRST.replace("mmap.mmap(b,", "mmap.mmap(a,").replace(
     """    os.pwrite(a, pack(n), 0)
-    while unpack(os.pread(b, 8, 0))[0] != n:
+    while unpack(theirs[:8])[0] != n:
         pass
 """,
-    """    while unpack(os.pread(a, 8, 0))[0] != n:
+    """    while unpack(theirs[:8])[0] != n:
         pass
     os.pwrite(b, pack(n), 0)
 """,
