@@ -169,17 +169,21 @@ class Progress:
                     f"{len(waiting)} objects wait in limbo, e.g. {waiting[0]!r}",
                     remedy="let replay go on until every gap is closed, then cut again",
                 )
+        self._close_marks()  # FUSE keeps a removed file that is open under another name in its directory
         for top in self._tops:
             status = os.fstat(top)
             _remove_home(top)
             os.utime(top, ns=(status.st_atime_ns, status.st_mtime_ns))
 
-    def close(self) -> None:
+    def _close_marks(self) -> None:
         for mark in self._marks.values():
             mark.close()
+        self._marks.clear()
+
+    def close(self) -> None:
+        self._close_marks()
         for fd in self._filesystems.values():
             os.close(fd)
-        self._marks.clear()
         self._filesystems.clear()
 
 

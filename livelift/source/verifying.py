@@ -43,6 +43,7 @@ hundredth from then on. A cutover does not wait for it: it hashes what is left a
 DIALOGUE = b"dialogue"
 RULES = b"rules"
 ROLL = b"roll"
+NTFS = b"ntfs"
 WINDOW = 4
 
 
@@ -89,6 +90,8 @@ class SourceVerifier:
     def compare(self, deadline: float, fraction: float = 1.0) -> tuple[list[Difference], Outcome]:
         """One pass over both trees, as they are. StateError at the deadline, UnreachableError if the link breaks."""
         with self._lock:
+            if self._agent.config.ntfs_target:
+                self._ask(NTFS, b"", deadline)
             self._ask(RULES, msgspec.msgpack.encode(self.rules.portable()), deadline)
             key = secrets.token_bytes(32)
             self.verifier.begin(fraction, key)
@@ -164,7 +167,7 @@ class SourceVerifier:
                 self._agent.check()
                 if time.monotonic() > deadline:
                     raise StateError("the trees could not be hashed in time", remedy="give a longer --timeout")
-                answer = self._send(ROLL, b"")
+                answer = self._send(ROLL, NTFS if self._agent.config.ntfs_target else b"")
                 done_here = done_here or self.verifier.step(0.15).round_done
                 there = msgspec.msgpack.decode(self._reply(answer, deadline), type=Progress)
                 done_there = done_there or there.round_done
@@ -237,7 +240,7 @@ class SourceVerifier:
 
     def _step(self) -> float:
         """One slice here, one there; the smaller share of both that is known."""
-        answer = self._send(ROLL, b"")
+        answer = self._send(ROLL, NTFS if self._agent.config.ntfs_target else b"")
         here = share(self.verifier.step(0.15), self._agent.journal.index.count)
         there = msgspec.msgpack.decode(self._reply(answer, time.monotonic() + 30), type=Progress)
         return min(here, share(there, self._agent.journal.index.count))

@@ -14,12 +14,15 @@ from livelift.protocol.messages import VerifyAnswer, VerifyAsk
 from livelift.verify.answer import Answerer as Dialogue
 from livelift.verify.cache import DigestCache
 from livelift.verify.verifier import TreeVerifier
+from livelift.walk import ntfs_target
 from livelift.walk.attributes import attributes_at
 from livelift.walk.ignore import IgnoreRules, Portable
 
 log = logging.getLogger(__name__)
 
 ROLL_SECONDS = 0.15
+NTFS = b"ntfs"
+"""Kind of a question, and content of a rolling one: this replica is to be read as ntfs-3g's."""
 
 
 class Answerer:
@@ -27,6 +30,8 @@ class Answerer:
 
     def __init__(self, directory: bytes, maps: Sequence[Map]) -> None:
         self._maps = maps
+        self._directory = directory
+        self._attributes_at = attributes_at
         self._cache = DigestCache(os.path.join(directory, b"digests.sqlite"))
         self._rules = IgnoreRules(maps)
         self._verifier: TreeVerifier | None = None
@@ -36,9 +41,20 @@ class Answerer:
         """The source's maps, with its exclusions."""
         self._close()
         self._rules = IgnoreRules(maps)
+        self._open()
+
+    def _open(self) -> None:
         roots = [(number, m.target) for number, m in enumerate(self._maps)]
-        self._verifier = TreeVerifier(roots, attributes_at, self._cache, self._scope, threads=4)
+        self._verifier = TreeVerifier(roots, self._attributes_at, self._cache, self._scope, threads=4)
         self._dialogue = Dialogue(self._verifier)
+
+    def _as_ntfs(self) -> None:
+        """With a cache of its own: the other one holds the rows of another reading."""
+        if self._attributes_at is not ntfs_target.attributes_at:
+            self.close()
+            self._attributes_at = ntfs_target.attributes_at
+            self._cache = DigestCache(os.path.join(self._directory, b"digests-ntfs.sqlite"))
+            self._open()
 
     def _scope(self, number: int, path: bytes) -> int:
         return self._rules.scope_of(number, path)
@@ -52,7 +68,11 @@ class Answerer:
             return VerifyAnswer(ask.id, b"error", str(error).encode(errors="replace"))
 
     def _reply(self, ask: VerifyAsk) -> bytes:
+        if NTFS in (ask.kind, ask.payload):
+            self._as_ntfs()
         assert self._verifier is not None and self._dialogue is not None
+        if ask.kind == NTFS:
+            return b""
         if ask.kind == b"dialogue":
             return self._dialogue.answer(ask.payload)
         if ask.kind == b"rules":

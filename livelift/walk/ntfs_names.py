@@ -48,6 +48,10 @@ STREAM_LIMIT: Final = 65536
 NAME_LIMIT: Final = 255
 """XATTR_NAME_MAX, with "user."."""
 
+FORM: Final = SPARSE | COMPRESSED
+"""Of files these bits cannot be set under ntfs-3g; its files get them by how they are made."""
+READ_BACK: Final = (b"attrib_be", b"crtime_be", b"acl", b"reparse_data", b"dos_name", b"ea")
+
 Pairs = tuple[tuple[bytes, bytes], ...]
 
 
@@ -64,8 +68,9 @@ class Extras(NamedTuple):
 
 def to_xattrs(found: Information, extras: Extras, prefix: bytes = OTHER) -> Pairs:
     """Sorted (name, value) pairs, as `Attributes.xattrs` wants them."""
+    bits = settable(found.attributes) if prefix == NTFS else found.attributes & CARRIED
     pairs = [
-        (prefix + b"ntfs_attrib_be", struct.pack(">I", found.attributes & CARRIED)),
+        (prefix + b"ntfs_attrib_be", struct.pack(">I", bits)),
         (prefix + b"ntfs_crtime_be", struct.pack(">q", found.created)),
     ]
     for name, value in (
@@ -79,6 +84,11 @@ def to_xattrs(found: Information, extras: Extras, prefix: bytes = OTHER) -> Pair
             pairs.append((prefix + name, value))
     pairs += [(b"user." + name, content) for name, content in extras.streams]
     return tuple(sorted(pairs))
+
+
+def settable(attributes: int) -> int:
+    """What of an object's bits an ntfs-3g volume takes, so that both sides can be compared."""
+    return attributes & CARRIED & (-1 if attributes & DIRECTORY else ~FORM)
 
 
 def pack_eas(eas: tuple[ExtendedAttribute, ...]) -> bytes:

@@ -152,8 +152,8 @@ class Migration:
         if process.stdout is not None:
             process.stdout.close()
 
-    def ask(self, verb: str, *arguments: str) -> dict[str, Any]:
-        text = self.wine.run(MAIN, verb, "--state", f"{self.windows}\\state", "--json", *arguments)
+    def ask(self, verb: str, *arguments: str, codes: tuple[int, ...] = (0,)) -> dict[str, Any]:
+        text = self.wine.run(MAIN, verb, "--state", f"{self.windows}\\state", "--json", *arguments, codes=codes)
         value: dict[str, Any] = json.loads(text.strip().splitlines()[-1])
         return value
 
@@ -290,3 +290,14 @@ def test_an_ntfs_target_keeps_what_belongs_to_the_files(wine: Wine, tmp_path: Pa
         raw = long_xattr(path, b"system.ntfs_acl")
         owner = struct.unpack_from("<I", raw, 4)[0]
         assert raw[owner : owner + 28].hex() in security, f"the owner of {name}"
+
+    (job.source / "later").write_bytes(b"later")
+    job.settled()
+    os.setxattr(replica / "a", "system.ntfs_crtime_be", struct.pack(">q", 132 * 10**15))
+    found = job.ask("verify", codes=(5,))
+    assert found["differences"] == 1 and "ntfs_crtime_be" in found["listing"][0], found
+    job.settled()
+    result = job.ask("cutover")
+    assert result["state"] == "cut" and result["differences"] == 0, result
+    created = wine.run(asked, f"{job.windows}\\data\\a").split()[0]
+    assert struct.unpack(">q", os.getxattr(replica / "a", "system.ntfs_crtime_be"))[0] == int(created), "repaired"

@@ -84,8 +84,8 @@ class Wine:
             cwd=self.drive,
         )
 
-    def run(self, script: Path | str, *arguments: str, timeout: float = 60.0) -> str:
-        """Its output; AssertionError with that output if it fails."""
+    def run(self, script: Path | str, *arguments: str, timeout: float = 60.0, codes: Sequence[int] = (0,)) -> str:
+        """Its output; AssertionError with that output if it ends with another code."""
         process = self.start(script, *arguments)
         try:
             raw, _ = process.communicate(timeout=timeout)
@@ -93,7 +93,7 @@ class Wine:
             process.kill()
             raise
         text = raw.decode("utf-8", "replace").replace("\r\n", "\n")
-        assert process.returncode == 0, text
+        assert process.returncode in codes, text
         return text
 
     @staticmethod
