@@ -24,12 +24,14 @@ from livelift.adapt.windows.system import BCD, System
 from livelift.checks.findings import Findings
 from livelift.cli.common import add_verb, print_json
 from livelift.cli.hive_files import load, save
+from livelift.edits import windows_saved as saved
 from livelift.edits.linux_apply import Editor
 from livelift.edits.linux_place import KEEP
 from livelift.edits.windows_apply import compressed, copy_attributes, file_plan, hive_bytes
 from livelift.edits.windows_copy import NtfsCopier
+from livelift.edits.windows_saved import Work, command_digest
 from livelift.edits.windows_tree import WindowsTree, driver_images
-from livelift.errors import StoreError, UsageError
+from livelift.errors import StateError, StoreError, UsageError
 from livelift.registry.reader import read_hive
 from livelift.registry.tree import Hive
 
@@ -39,7 +41,7 @@ Both are looked at offline: NTFS volumes mounted by ntfs-3g, or plain copies tha
 The system hive is merged: devices, drivers, boot data and network bindings from the target, the rest from the source;
 driver files that the source lacks are copied. --dry-run prints every edit with its reason and changes nothing.
 --output writes only the merged hives to a directory. --in-place changes the source's tree; everything that is replaced
-is kept, and --undo puts it back, until --commit deletes it.
+is kept, and --undo puts it back, until --commit deletes it. The same command again goes on after an interruption.
 
 example:
   livelift adapt-windows --source-tree /mnt/replica --target-tree /mnt/windows --dry-run
@@ -85,6 +87,10 @@ def run(options: argparse.Namespace) -> int:
     if not options.target_tree:
         raise UsageError("--target-tree is missing", remedy="name the target's installation")
     _apart(options.source_tree, options.target_tree)
+    if options.in_place and (resumed := _go_on(options)) is not None:
+        nothing = Findings(())
+        print_json({**resumed, **nothing.to_dict()}) if options.json else print(_told(resumed, nothing))
+        return 0
     trees = WindowsTree(options.source_tree), WindowsTree(options.target_tree)
     stores = _boot_store(trees[0], options.source_bcd), _boot_store(trees[1], options.target_bcd)
     hives_of = [tree.hives(store) for tree, store in zip(trees, stores, strict=True)]
@@ -138,60 +144,114 @@ def _output(options: argparse.Namespace, plan: Plan, data: dict[str, bytes]) -> 
 def _in_place(
     options: argparse.Namespace, plan: Plan, data: dict[str, bytes], source: WindowsTree, target: WindowsTree
 ) -> dict[str, Any]:
-    work = file_plan(plan, data, source, target)
+    work = Work(
+        _command(options),
+        file_plan(plan, data, source, target),
+        data.get(BCD, b""),
+        {name: len(content) for name, content in data.items()},
+    )
     for tree in (source.root, target.root):
         _apart(tree, options.state)
     editor = Editor(source.root, target.root, options.state, copier=NtfsCopier())
     try:
-        made = editor.apply(work)
-        lost = copy_attributes(work, source, target, editor.kept)
-    except OSError as error:
-        where = os.fsdecode(error.filename) if error.filename else source.root
-        raise StoreError(f"{where}: {error.strerror}", remedy="--undo puts everything back") from error
+        if not editor.journal.records:
+            saved.keep(options.state, work)
+        return _carry_out(options, work, editor)
     finally:
         editor.close()
-    done: dict[str, Any] = {"changed": source.root, "edits": made, "hives": {n: len(c) for n, c in data.items()}}
+
+
+def _go_on(options: argparse.Namespace) -> dict[str, Any] | None:
+    """What an interrupted run of the same command has left to do is done; None: there was none. StateError: the run
+    was of another command."""
+    work = saved.load(options.state)
+    if work is None:
+        return None
+    editor = Editor(options.source_tree, options.target_tree, options.state, copier=NtfsCopier())
+    try:
+        if editor.journal.taking_back:
+            editor.undo()
+        if not editor.journal.records:
+            saved.forget(options.state)
+            return None
+        if work.command != _command(options):
+            raise StateError(
+                f"{options.state} holds an adaptation with other options",
+                remedy="give the same ones to go on with it, or take it back first (--undo)",
+            )
+        return {"resumed": True, **_carry_out(options, work, editor)}
+    finally:
+        editor.close()
+
+
+def _carry_out(options: argparse.Namespace, work: Work, editor: Editor) -> dict[str, Any]:
+    try:
+        made = editor.apply(work.plan)
+        trees = WindowsTree(options.source_tree), WindowsTree(options.target_tree)
+        lost = copy_attributes(work.plan, *trees, editor.kept)
+    except OSError as error:
+        where = os.fsdecode(error.filename) if error.filename else options.source_tree
+        raise StoreError(f"{where}: {error.strerror}", remedy="--undo puts everything back") from error
+    done: dict[str, Any] = {"changed": trees[0].root, "edits": made, "hives": work.hives}
     if lost:
         done["lost"] = lost
-    if BCD in data:
+    if work.boot_store:
         done["boot_store"] = os.path.join(options.state, "BCD")
-        save(done["boot_store"], data[BCD])
+        save(done["boot_store"], work.boot_store)
     return done
 
 
+def _command(options: argparse.Namespace) -> str:
+    places = (options.source_tree, options.target_tree, options.source_bcd, options.target_bcd)
+    return command_digest(
+        [
+            [os.path.realpath(place) if place else "" for place in places],
+            [options.letter, options.nic, options.same_hypervisor, options.ignore],
+            _text(options.rules) if options.rules else "",
+        ]
+    )
+
+
 def _undo(options: argparse.Namespace) -> int:
-    source = WindowsTree(options.source_tree)
-    editor = _editor(source, options.state)
+    """The tree may lack its hive at this moment: nothing is asked of it."""
+    root = os.path.abspath(options.source_tree)
+    editor = _editor(root, options.state)
     try:
         steps = editor.undo()
+        saved.forget(options.state)
     finally:
         editor.close()
-    print_json({"undone": steps}) if options.json else print(f"{source.root}: {steps} steps taken back")
+    print_json({"undone": steps}) if options.json else print(f"{root}: {steps} steps taken back")
     return 0
 
 
 def _commit(options: argparse.Namespace) -> int:
     """The journal first: from then on nothing leads back, and what was kept is only in the way."""
-    source = WindowsTree(options.source_tree)
-    editor = _editor(source, options.state)
+    root = os.path.abspath(options.source_tree)
+    editor = _editor(root, options.state)
     try:
+        work = saved.load(options.state)
+        if editor.journal.taking_back or (work and len(editor.journal.finished()) < len(work.plan.edits)):
+            raise StateError(
+                f"the adaptation of {root} is not complete",
+                remedy="give the command with --in-place again, or --undo",
+            )
         steps = len(editor.journal.open_steps())
         editor.journal.clear()
+        saved.forget(options.state)
     finally:
         editor.close()
-    kept = os.path.join(source.root, os.fsdecode(KEEP))
+    kept = os.path.join(root, os.fsdecode(KEEP))
     if os.path.isdir(kept):
         shutil.rmtree(kept)
-    print_json({"committed": steps}) if options.json else print(
-        f"{source.root}: {steps} steps cannot be undone any more"
-    )
+    print_json({"committed": steps}) if options.json else print(f"{root}: {steps} steps cannot be undone any more")
     return 0
 
 
-def _editor(source: WindowsTree, state: str) -> Editor:
+def _editor(root: str, state: str) -> Editor:
     if not os.path.isdir(state):
         raise UsageError(f"{state} holds no journal", remedy="name the --state of the run with --in-place")
-    return Editor(source.root, source.root, state)
+    return Editor(root, root, state)
 
 
 def _told(done: dict[str, Any], findings: Findings) -> str:
