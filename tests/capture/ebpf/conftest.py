@@ -43,9 +43,9 @@ def records(events: list[Event], oid: int) -> list[tuple[str, int, int, bytes]]:
     ]
 
 
-def replay(events: list[Event], oid: int) -> bytes:
-    """The file as writes and truncations alone make it, from nothing."""
-    content = bytearray()
+def replay(events: list[Event], oid: int, start: bytes = b"") -> bytes:
+    """The file as writes and truncations alone make it of ``start``."""
+    content = bytearray(start)
     for kind, offset, _, payload in records(events, oid):
         if kind == "TRUNCATE":
             content = content[:offset].ljust(offset, b"\0")
