@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from livelift.capture.ebpf.capture import EbpfSyscallCapture
+from livelift.capture.ebpf.capture import EbpfCapture, EbpfSyscallCapture
 from livelift.errors import PreflightError
 from livelift.ports import Event, Exact, WatchedVolume
 from tests.capture.conftest import Reader
 
 
-def started(capture: EbpfSyscallCapture, volume: WatchedVolume) -> EbpfSyscallCapture:
+def started(capture: EbpfCapture, volume: WatchedVolume) -> EbpfCapture:
     """The capture, running; skips the test with the kernel's reason where it refuses."""
     try:
         capture.start([volume], lambda _: False)
     except PreflightError as error:
-        pytest.skip(f"ebpf-syscall: {error.args[0]}")
+        pytest.skip(f"{capture.name}: {error.args[0]}")
     return capture
 
 

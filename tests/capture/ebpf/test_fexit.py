@@ -293,7 +293,7 @@ def test_the_ordering_test_bites(volume: WatchedVolume, here: Path, how: str) ->
     """The same with the order of the calls' returns, and with content that is read late: both must be caught."""
     capture = started(EbpfFexitCapture() if how == "late" else EbpfSyscallCapture(), volume)
     try:
-        skews = positions(capture, volume, here, 5000, late=how == "late")
+        skews = positions(capture, volume, here, 20_000 if how == "late" else 5000, late=how == "late")
     finally:
         capture.close()
     wrong = sum(skew not in (0, 1) for skew in skews)
