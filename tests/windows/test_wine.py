@@ -14,13 +14,13 @@ sys.exit(pytest.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(400)
 def test_what_wine_can_run(wine: Wine) -> None:
     _, base = wine.scratch()
     inside = wine.windows(REPOSITORY / "tests" / "windows" / "inside")
     text = wine.run(
         SCRIPT, inside, "-rs", "-p", "no:cacheprovider", "--rootdir", wine.windows(REPOSITORY), "-c",
-        wine.windows(REPOSITORY / "pyproject.toml"), "--basetemp", f"{base}\\pytest", timeout=120,
+        wine.windows(REPOSITORY / "pyproject.toml"), "--basetemp", f"{base}\\pytest", timeout=360,
     )  # fmt: skip
     found = re.search(r"(\d+) passed(?:, (\d+) skipped)?", text)
     assert found, text

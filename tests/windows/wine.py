@@ -84,7 +84,7 @@ class Wine:
             cwd=self.drive,
         )
 
-    def run(self, script: Path | str, *arguments: str, timeout: float = 60.0, codes: Sequence[int] = (0,)) -> str:
+    def run(self, script: Path | str, *arguments: str, timeout: float = 180.0, codes: Sequence[int] = (0,)) -> str:
         """Its output; AssertionError with that output if it ends with another code."""
         process = self.start(script, *arguments)
         try:
