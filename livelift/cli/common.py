@@ -48,6 +48,14 @@ def add_state(parser: argparse.ArgumentParser, default: str) -> None:
     )
 
 
+def add_job(parser: argparse.ArgumentParser) -> None:
+    """For verbs that the controller of a migration passes on over ssh (`livelift.cli.over_ssh`)."""
+    parser.add_argument("--job", metavar="NAME", help='a job of "livelift migrate": on its machines, over ssh')
+    parser.add_argument(
+        "--side", choices=("source", "target"), default="source", help="with --job: which agent (default source)"
+    )
+
+
 def parse_maps(lines: list[str], exclude: list[str], include: list[str]) -> tuple[Map, ...]:
     """SOURCE=TARGET lines; "==" stands for "=" in a path. UsageError with what is wrong."""
     maps = []

@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from livelift.cli.common import add_state, add_verb, print_json
+from livelift.cli.common import add_job, add_state, add_verb, print_json
 from livelift.control.client import call
 
 TEXT = """Fence the workload (freeze its cgroups), drain, verify, cut.
@@ -22,6 +22,7 @@ def register(verbs: Any) -> None:
     parser.add_argument(
         "--timeout", type=float, default=600, metavar="SECONDS", help="give up (and unfence) after this long"
     )
+    add_job(parser)
     add_state(parser, "/var/lib/livelift/source")
 
 

@@ -11,6 +11,7 @@ from livelift.cli.common import EXIT_CODES, report_error
 from livelift.errors import LiveliftError
 
 VERBS = {
+    "migrate": "migrate",
     "target": "target",
     "source": "source",
     "status": "status",
@@ -52,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = build_parser(arguments[0] if arguments and arguments[0] in VERBS else "").parse_args(arguments)
     try:
+        if options.verb != "migrate" and getattr(options, "job", None):
+            return int(import_module("livelift.cli.over_ssh").forward(options, arguments))
         return int(options.run(options))
     except LiveliftError as error:
         return report_error(error, getattr(options, "json", False))

@@ -7,7 +7,7 @@ import os
 import shutil
 from typing import Any
 
-from livelift.cli.common import add_state, add_verb, print_json
+from livelift.cli.common import add_job, add_state, add_verb, print_json
 from livelift.control.client import ask
 from livelift.control.lock import sole
 from livelift.errors import StateError, UnreachableError, UsageError
@@ -26,6 +26,7 @@ def register(verbs: Any) -> None:
     parser = add_verb(verbs, "remove", "stop the agent and delete its state", TEXT, run)
     parser.add_argument("--dry-run", action="store_true", help="say what would be deleted, do nothing")
     parser.add_argument("--keep-fence", action="store_true", help="after a cutover: leave the source frozen")
+    add_job(parser)
     add_state(parser, "/var/lib/livelift/source")
 
 
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
                 "the source is fenced after a cutover",
                 remedy="livelift rollback first, or say --keep-fence if the service has moved for good",
             )
-        if status.get("role") == "target" and not status.get("cuts"):
+        if status.get("role") == "target":  # also after a cut that was rolled back; where a cut stands, it does nothing
             ask(directory, "finish", 60)  # its directory of ours comes out of the replica
         ask(directory, "stop", 30)
     except UnreachableError:

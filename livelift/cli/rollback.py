@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import Any
 
-from livelift.cli.common import add_state, add_verb, print_json
+from livelift.cli.common import add_job, add_state, add_verb, print_json
 from livelift.control.client import ask
 from livelift.errors import StateError
 from livelift.source.service import NOT_CUT
@@ -19,6 +19,7 @@ What was written on the replica meanwhile is overwritten. Stop the service there
 def register(verbs: Any) -> None:
     parser = add_verb(verbs, "rollback", "let the source serve again", TEXT, run)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
+    add_job(parser)
     add_state(parser, "/var/lib/livelift/source")
 
 

@@ -7,6 +7,7 @@ import datetime
 import logging
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -74,8 +75,11 @@ TUNABLE = {
 def register(verbs: Any) -> None:
     parser = add_verb(verbs, "source", "run the source agent (on the machine that moves)", TEXT, run)
     parser.add_argument(
-        "--pair", metavar="CODE", help="the target's pairing code (first start, or to renew certificates)"
+        "--pair",
+        metavar="CODE",
+        help="the target's pairing code (first start, or to renew certificates); -: read it from standard input",
     )
+    parser.add_argument("--pair-only", action="store_true", help="make the job or renew its certificates, then end")
     parser.add_argument(
         "address", nargs="?", metavar="HOST:PORT", help="the target (first start, or when it has moved)"
     )
@@ -155,16 +159,25 @@ def run(options: argparse.Namespace) -> int:
         return _dry_run(options, directory)
     if os.path.exists(os.path.join(directory, b"job.json")):
         raise UsageError(f"{options.state} is the state directory of a target agent", remedy="give another --state")
+    if options.pair == "-":  # arguments are seen by every user of the machine
+        options.pair = sys.stdin.readline().strip()
     parse_schedule(options.bandwidth or "")  # what is wrong with it is better said before anything is made
     if os.path.exists(os.path.join(directory, os.fsencode(FILE))):
         with sole(directory):
-            return _serve(options, _again(options, directory))
+            return _begin(options, _again(options, directory))
     new = _new_job(options, directory)
     with sole(directory):
         peer = pair(new.host, new.port, options.pair, "source", _identity(directory))
         config = msgspec.structs.replace(new, job=peer.job)
         config.save()
+        return _begin(options, config)
+
+
+def _begin(options: argparse.Namespace, config: SourceConfig) -> int:
+    if not options.pair_only:
         return _serve(options, config)
+    print_json({"event": "paired", "job": config.job}) if options.json else print(f"job {config.job}: paired")
+    return 0
 
 
 def _dry_run(options: argparse.Namespace, directory: bytes) -> int:

@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from livelift.cli.common import add_state, add_verb, human, print_json
+from livelift.cli.common import add_job, add_state, add_verb, human, print_json
 from livelift.control.client import ask
 
 TEXT = """Show where a job stands: initial copy, lag, backlog, gaps, problems, capture mode and its promise.
@@ -18,6 +18,7 @@ Works on either side: --state names the agent. With --watch a line every two sec
 def register(verbs: Any) -> None:
     parser = add_verb(verbs, "status", "where the job stands", TEXT, run)
     parser.add_argument("--watch", action="store_true", help="again every two seconds")
+    add_job(parser)
     add_state(parser, "/var/lib/livelift/source")
 
 

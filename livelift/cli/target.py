@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import suppress
 from typing import Any
 
 from livelift.cli.common import (
@@ -38,6 +39,9 @@ def register(verbs: Any) -> None:
         "--map", action="append", default=[], metavar="SOURCE=TARGET", help="source directory = target directory"
     )
     parser.add_argument("--new-code", action="store_true", help="make a new pairing code for an existing job")
+    parser.add_argument(
+        "--code-file", metavar="FILE", help="write the pairing code there (mode 0600) and do not print it"
+    )
     parser.add_argument("--verbose", "-v", action="store_true")
     add_state(parser, "/var/lib/livelift/target")
 
@@ -58,7 +62,9 @@ def _serve(options: argparse.Namespace, agent: TargetAgent, host: str, port: int
     on_signals(agent.stop)
     try:
         port = agent.start(host, port)
-        if agent.desk is not None:
+        if options.code_file:
+            _write_code(options.code_file, agent.desk.code if agent.desk is not None else "")
+        if agent.desk is not None and not options.code_file:
             if options.json:
                 print_json({"event": "pairing", "code": agent.desk.code, "port": port, "job": agent.job_id})
             else:
@@ -74,3 +80,17 @@ def _serve(options: argparse.Namespace, agent: TargetAgent, host: str, port: int
     finally:
         agent.close()
     return 0
+
+
+def _write_code(path: str, code: str) -> None:
+    """Whole or not there, and private before the code is in it. No code: a stale one goes."""
+    if not code:
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        return
+    fresh = f"{path}.new"
+    with suppress(FileNotFoundError):
+        os.unlink(fresh)
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+        file.write(f"{code}\n")
+    os.replace(fresh, path)

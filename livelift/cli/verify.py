@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from livelift.cli.common import add_state, add_verb, print_json
+from livelift.cli.common import add_job, add_state, add_verb, print_json
 from livelift.control.client import ask
 
 TEXT = """Compare the source's trees with the replica: every path, type, mode, owner, time,
@@ -28,6 +28,7 @@ def register(verbs: Any) -> None:
         help="read the content of this share of the files (metadata of all); for huge trees",
     )
     parser.add_argument("--timeout", type=float, default=3600, metavar="SECONDS")
+    add_job(parser)
     add_state(parser, "/var/lib/livelift/source")
 
 

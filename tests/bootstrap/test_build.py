@@ -98,17 +98,15 @@ readers.close()
     assert done.stdout == "b'content'\n", done.stderr
 
 
-@pytest.mark.parametrize("damage", ["changed", "missing", "half"])
-def test_a_damaged_cache_is_made_anew(agent: Path, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_cache_is_made_anew(agent: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     run(agent, "--version", LIVELIFT_CACHE=cache)
     (place,) = copies(cache)
-    if damage == "changed":
-        (place / "livelift/__init__.py").write_text('__version__ = "6.6.6"\n')
-    elif damage == "missing":
-        (place / "livelift/cli/main.py").unlink()
-    else:  # killed while it unpacked
-        place.rename(cache / ".new-1")
+    (place / "livelift/__init__.py").write_text('__version__ = "6.6.6"\n')
+    done = run(agent, "--version", LIVELIFT_CACHE=cache)
+    assert done.stdout == "livelift 0.1.0\n", done.stderr
+    (place / "livelift/cli/main.py").unlink()
+    place.rename(cache / ".new-1")  # killed while it unpacked
     done = run(agent, "--version", LIVELIFT_CACHE=cache)
     assert done.stdout == "livelift 0.1.0\n", done.stderr
     assert copies(cache) == [place]

@@ -1,0 +1,261 @@
+"""The steps from two machines with ssh to a verified replica. Each looks first whether it has been done; so the same
+command after any interruption goes on where the last one ended.
+
+What comes after (adaptation, take-over) is appended to `STEPS`: a step is a name, the side it works on, a line for the
+operator, a question and an act.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from livelift.bootstrap.jobs import Migration
+from livelift.bootstrap.needs import check
+from livelift.bootstrap.ssh import LOST, Remote
+from livelift.control.client import RemoteFailure
+from livelift.errors import (
+    CommandError,
+    LiveliftError,
+    MismatchError,
+    PreflightError,
+    StateError,
+    TrustError,
+    UnreachableError,
+)
+
+Tell = Callable[[dict[str, Any]], None]
+
+
+class Move:
+    """One migration being carried out. ``remotes``: by side. ``agent``: the agent file here. ``tell``: progress."""
+
+    def __init__(self, job: Migration, remotes: dict[str, Remote], agent: Path, tell: Tell) -> None:
+        self.job = job
+        self.remotes = remotes
+        self.agent = agent
+        self.tell = tell
+        self.digest = hashlib.sha256(agent.read_bytes()).hexdigest()
+        self.looks: dict[str, dict[str, Any]] = {}
+        self.verdict: dict[str, Any] = {}
+
+    def look(self, side: str) -> dict[str, Any]:
+        """What is on that machine now; kept in ``looks``."""
+        self.looks[side] = self.remotes[side].ask("look", directories=self.job.directories(side))
+        return self.looks[side]
+
+    def run(self, dry_run: bool = False, after: Callable[[str], None] = lambda name: None) -> None:
+        """All steps. ``after``: told the name of each step that has been done or was done already."""
+        for side in self.remotes:
+            look = self.look(side)
+            self.tell({"event": "machine", "side": side, **{k: v for k, v in look.items() if k != "status"}})
+        check(self.job, self.looks, self.agent, self.digest)
+        for step in STEPS:
+            line = {"event": "step", "step": step.name, "text": step.text}
+            if step.done(self):
+                self.tell(line | {"state": "done already"})
+            elif dry_run:
+                self.tell(line | {"state": "would be done"})
+                continue
+            else:
+                self.tell(line | {"state": "begins"})
+                step.act(self)
+                self.tell(line | {"state": "done"})
+            after(step.name)
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def place(self, side: str) -> None:
+        """Copy the agent file; compared by digest on arrival."""
+        size = self.agent.stat().st_size
+        self.remotes[side].ask("place", self.agent, size=size, digest=self.digest)
+        self.look(side)
+
+    def preflight(self) -> None:
+        """The source agent's own: capture mode, room, what cannot be moved. PreflightError with the inhibitors."""
+        words = ["source", "--dry-run", "--json", *self._mapping(), *self.job.arguments]
+        done = self.remotes["source"].run(words)
+        try:
+            found = json.loads(done.stdout)["findings"]
+        except (ValueError, KeyError):
+            raise CommandError(f"preflight: {(done.stderr or done.stdout).strip()[-600:]}") from None
+        for finding in found:
+            self.tell({"event": "finding", **finding})
+        bad = [finding for finding in found if finding["level"] == "inhibitor"]
+        if bad:
+            raise PreflightError(
+                "; ".join(f"{f['diagnosis']} [{f['id']}]" for f in bad),
+                remedy="; ".join(f["remedy"] for f in bad if f["remedy"]),
+            )
+
+    def start_target(self, *more: str) -> None:
+        """On every address of the machine: nothing is accepted before mutual TLS."""
+        listen = f"0.0.0.0:{self.job.port}"
+        words = ["--listen", listen, "--code-file", f"{self.job.state('target')}/code", *more]
+        self._start("target", [*words, *(f"--map={line}" for line in self.job.maps)])
+
+    def start_source(self) -> None:
+        self._start("source", list(self.job.arguments))
+
+    def _start(self, side: str, words: list[str]) -> None:
+        systemd = self.looks[side]["systemd"]
+        self.remotes[side].ask("start", arguments=words, systemd=systemd, unit=self.job.unit(side))
+        self.look(side)
+
+    def pair(self) -> None:
+        """The code goes from the target's file to the source's standard input, through this process only. A code that
+        was used by an attempt that broke off, or is too old, is replaced once."""
+        try:
+            self._pair()
+        except LiveliftError as error:
+            if error.code != TrustError.code:
+                raise
+            self.remotes["target"].ask("stop")
+            self.start_target("--new-code")
+            self._pair()
+        self.look("source")
+        self.look("target")
+
+    def _pair(self) -> None:
+        code = self.remotes["target"].ask("code")["code"]
+        if not code:
+            raise TrustError("the target has no pairing code any more")
+        host = self.job.address or self.remotes["target"].hostname()
+        where = f"[{host}]:{self.job.port}" if ":" in host else f"{host}:{self.job.port}"
+        words = ["source", "--json", "--pair", "-", "--pair-only", where, *self._mapping(), *self.job.arguments]
+        done = self.remotes["source"].run(words, code + "\n")
+        if done.returncode:
+            raise failure(done.stdout, done.stderr)
+
+    def _mapping(self) -> list[str]:
+        options = (("--map", self.job.maps), ("--exclude", self.job.exclude), ("--include", self.job.include))
+        return [f"{option}={value}" for option, values in options for value in values]
+
+    def follow(self) -> None:
+        """Until the source is following and no gap is open. However long that takes: the agents need nobody."""
+        process = self.remotes["source"].stream(["status", "--json", "--watch"])
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                status = json.loads(line)
+                self.looks["source"]["status"] = status
+                self.tell({"event": "progress", "status": status})
+                if is_following(status):
+                    return
+                if status["state"] == "failed":
+                    break
+        finally:
+            process.kill()
+            code = process.wait()
+            process.stdout.close()
+        look = self.look("source")
+        if code == LOST or look["running"]:
+            raise UnreachableError("the source any more", remedy="the agents go on; run the same command again")
+        raise StateError("the source agent has ended", remedy=f"its log on the source tells why: {self.log('source')}")
+
+    def log(self, side: str) -> str:
+        """Where the agent's words are."""
+        if self.looks[side]["systemd"]:
+            return f"journalctl -u {self.job.unit(side)}"
+        return f"{self.job.state(side)}/agent.log"
+
+    def verify(self) -> None:
+        """Every path and every byte of both trees, while they change. MismatchError: they differ."""
+        done = self.remotes["source"].run(["verify", "--json"])
+        try:
+            self.verdict = json.loads(done.stdout.splitlines()[-1])
+        except (ValueError, IndexError):
+            raise CommandError(f"verify: {(done.stderr or done.stdout).strip()[-600:]}") from None
+        if "error" in self.verdict:
+            raise failure(done.stdout, done.stderr)
+        if self.verdict["differences"]:
+            raise MismatchError(
+                f"{self.verdict['differences']} differences: {'; '.join(self.verdict['listing'][:5])}",
+                remedy=f"livelift verify --job {self.job.name} lists them; they are read again by themselves",
+            )
+        self.look("source")
+
+
+def is_following(status: dict[str, Any] | None) -> bool:
+    return status is not None and status.get("state") == "following" and not status.get("gaps")
+
+
+def is_verified(status: dict[str, Any] | None) -> bool:
+    verified = (status or {}).get("verified") or {}
+    return bool(verified) and verified["differences"] == 0
+
+
+def failure(stdout: str, stderr: str) -> LiveliftError:
+    """The error that the agent's command line has told with --json, as one of ours."""
+    for line in reversed(stdout.splitlines()):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(found, dict) and "error" in found:
+            return RemoteFailure(str(found["text"]), str(found["error"]), int(found.get("exit", 1)), found)
+    return CommandError(stderr.strip()[-600:] or "it said nothing")
+
+
+class Step(NamedTuple):
+    """``done``: asked first, of what `Move.look` has seen; a step that is done is passed by."""
+
+    name: str
+    text: str
+    done: Callable[[Move], bool]
+    act: Callable[[Move], None]
+
+
+STEPS: Final = (
+    Step(
+        "place-target",
+        "copy the agent file to the target",
+        lambda move: move.looks["target"]["agent"] == move.digest or move.looks["target"]["running"],
+        lambda move: move.place("target"),
+    ),
+    Step(
+        "place-source",
+        "copy the agent file to the source",
+        lambda move: move.looks["source"]["agent"] == move.digest or move.looks["source"]["running"],
+        lambda move: move.place("source"),
+    ),
+    Step(
+        "preflight",
+        "look on the source what would be moved, how, and what stands in the way",
+        lambda move: bool(move.looks["source"]["job"]),
+        Move.preflight,
+    ),
+    Step(
+        "start-target",
+        "start the target agent",
+        lambda move: move.looks["target"]["running"],
+        Move.start_target,
+    ),
+    Step(
+        "pair",
+        "pair the two: certificates of this job, by a one-time code",
+        lambda move: bool(move.looks["source"]["job"]),
+        Move.pair,
+    ),
+    Step(
+        "start-source",
+        "start the source agent",
+        lambda move: move.looks["source"]["running"],
+        Move.start_source,
+    ),
+    Step(
+        "follow",
+        "copy everything, then follow every change",
+        lambda move: is_following(move.looks["source"]["status"]),
+        Move.follow,
+    ),
+    Step(
+        "verify",
+        "compare both trees, every path and every byte",
+        lambda move: is_following(move.looks["source"]["status"]) and is_verified(move.looks["source"]["status"]),
+        Move.verify,
+    ),
+)

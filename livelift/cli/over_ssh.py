@@ -1,0 +1,66 @@
+"""The verbs of a job that "livelift migrate" began: from the controller, on the machine that they concern."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from livelift.bootstrap import jobs
+from livelift.bootstrap.jobs import Migration
+from livelift.bootstrap.ssh import Remote
+from livelift.bootstrap.steps import failure
+from livelift.cli.common import print_json
+from livelift.cli.migrate import connected
+from livelift.errors import StateError, UsageError
+
+
+def forward(options: argparse.Namespace, arguments: list[str]) -> int:
+    """Run ``arguments`` (a verb and its options) for the job that ``options`` name. The exit code is the verb's."""
+    if getattr(options, "report", None):
+        raise UsageError("a report is written on the machine that signs it", remedy="run livelift verify there")
+    job = jobs.load(options.job)
+    if options.verb == "remove":
+        with jobs.held(job.name), connected(job) as remotes:
+            code = _remove(job, remotes, options)
+        if code == 0 and not options.dry_run:
+            jobs.forget(job.name)
+        return code
+    with connected(job) as remotes:
+        return remotes[options.side].forward(_plain(arguments))
+
+
+def _plain(arguments: list[str]) -> list[str]:
+    """Without what only the controller understands."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--job")
+    parser.add_argument("--side")
+    return parser.parse_known_args(arguments)[1]
+
+
+def _remove(job: Migration, remotes: dict[str, Remote], options: argparse.Namespace) -> int:
+    """Both agents, the source's first: a fenced source is refused, and then nothing has been removed yet."""
+    looks = {side: remote.ask("look", directories=[]) for side, remote in remotes.items()}
+    for side, remote in remotes.items():
+        if looks[side]["job"]:
+            words = ["remove", "--json", *(["--keep-fence"] if options.keep_fence else [])]
+            done = remote.run([*words, *(["--dry-run"] if options.dry_run else [])])
+            if done.returncode:
+                raise failure(done.stdout, done.stderr)
+            _say(options, {"side": side, **json.loads(done.stdout.splitlines()[-1])})
+        if options.dry_run:
+            continue
+        left = remote.ask("sweep")["left"]
+        if left:
+            raise StateError(
+                f"{remote}: not Livelift's, so not removed: {', '.join(left)}", remedy="look at it, remove it by hand"
+            )
+    if not options.dry_run:
+        _say(options, {"removed": str(jobs.home() / job.name)})
+    return 0
+
+
+def _say(options: argparse.Namespace, event: dict[str, object]) -> None:
+    if options.json:
+        print_json(event)
+    else:
+        print(", ".join(f"{key} {' '.join(v) if isinstance(v, list) else v}" for key, v in event.items()))
