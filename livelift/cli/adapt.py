@@ -9,7 +9,7 @@ from typing import Any
 from livelift.adapt.render import to_text
 from livelift.cli.common import add_verb, print_json
 from livelift.cli.plan import add_inputs, plan_of
-from livelift.edits.linux_apply import Editor
+from livelift.edits.editor import Editor
 
 TEXT = """Carry out the plan in a staged copy of the source's system (--source-root): each edit with its inverse
 recorded before. Run it again when the source has changed a file that the plan was made from: what was done is taken

@@ -25,8 +25,8 @@ from livelift.checks.findings import Findings
 from livelift.cli.common import add_verb, print_json
 from livelift.cli.hive_files import load, save
 from livelift.edits import windows_saved as saved
-from livelift.edits.linux_apply import Editor
-from livelift.edits.linux_place import KEEP
+from livelift.edits.editor import Editor
+from livelift.edits.place import KEEP
 from livelift.edits.windows_apply import compressed, copy_attributes, file_plan, hive_bytes
 from livelift.edits.windows_copy import NtfsCopier
 from livelift.edits.windows_saved import Work, command_digest

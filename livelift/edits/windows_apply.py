@@ -1,4 +1,4 @@
-"""Carries out a Windows plan in a tree: its file changes and the merged hives, with `linux_apply.Editor`'s journal.
+"""Carries out a Windows plan in a tree: its file changes and the merged hives, with `editor.Editor`'s journal.
 
 NTFS keeps attributes that no portable call copies (`edits.windows_copy`). Most are copied with their object; short
 names, which a rename takes away, and those of the hives, which are new, come when everything is in its place.

@@ -18,7 +18,7 @@ from typing import Final
 
 from blake3 import blake3
 
-from livelift.edits.linux_copy import Copier, by_name
+from livelift.edits.copier import Copier, by_name
 from livelift.platform.linux.xattrs import get_whole
 
 ATTRIBUTES: Final = b"system.ntfs_attrib_be"

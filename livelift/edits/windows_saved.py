@@ -10,7 +10,7 @@ import msgspec
 from blake3 import blake3
 
 from livelift.adapt.plan import Plan
-from livelift.edits.linux_journal import sync_directory
+from livelift.edits.journal import sync_directory
 from livelift.errors import CorruptError
 
 NAME: Final = "work"

@@ -13,8 +13,8 @@ import pytest
 from livelift.adapt.windows.consistency import check
 from livelift.adapt.windows.system import DRIVERS
 from livelift.cli.main import main
-from livelift.edits import linux_apply
-from livelift.edits.linux_copy import Copier
+from livelift.edits import editor
+from livelift.edits.copier import Copier
 from livelift.edits.windows_tree import WindowsTree
 from livelift.registry.reader import read_hive
 from livelift.registry.values import BINARY, number_of, text_of
@@ -144,17 +144,17 @@ def test_an_interrupted_run_is_taken_back_exactly(
     last: int, trees: tuple[Path, Path, Path], capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = snapshot(trees[0])
-    made = linux_apply.Editor._make
+    made = editor.Editor._make
     count = 0
 
-    def dying(self: linux_apply.Editor, number: int, edit: Any) -> None:
+    def dying(self: editor.Editor, number: int, edit: Any) -> None:
         nonlocal count
         count += 1
         if count == last:
             raise KeyboardInterrupt
         made(self, number, edit)
 
-    monkeypatch.setattr(linux_apply.Editor, "_make", dying)
+    monkeypatch.setattr(editor.Editor, "_make", dying)
     words = ["--source-tree", *map(str, trees[:1]), "--target-tree", str(trees[1]), "--state", str(trees[2])]
     assert main(["adapt-windows", *words, "--in-place"]) == 130
     assert snapshot(trees[0]) != before

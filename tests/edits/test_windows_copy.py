@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from livelift.cli.main import main
-from livelift.edits.linux_copy import Copier, remove_object
+from livelift.edits.copier import Copier, remove_object
 from livelift.edits.windows_copy import NtfsCopier, bits_of, copy_ntfs, link_data, lost, set_bits
 from livelift.ntfs.record import COMPRESSED, DATA, Attribute
 from livelift.ntfs.volume import Volume

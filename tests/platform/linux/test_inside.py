@@ -11,7 +11,7 @@ import pytest
 
 from livelift.adapt.changes import RunCommand
 from livelift.adapt.plan import Edit, Plan
-from livelift.edits.linux_apply import Editor
+from livelift.edits.editor import Editor
 from livelift.errors import CommandError
 from livelift.platform.linux.inside import run_inside
 

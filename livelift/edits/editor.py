@@ -26,10 +26,10 @@ from livelift.adapt.changes import (
     touches,
 )
 from livelift.adapt.plan import Edit, Plan
-from livelift.edits.linux_copy import Copier, remove_object
-from livelift.edits.linux_inverse import drop_keeps, take_back
-from livelift.edits.linux_journal import Begun, Done, Journal, TakingBack
-from livelift.edits.linux_place import KEEP, Staged, clean, move
+from livelift.edits.copier import Copier, remove_object
+from livelift.edits.inverse import drop_keeps, take_back
+from livelift.edits.journal import Begun, Done, Journal, TakingBack
+from livelift.edits.place import KEEP, Staged, clean, move
 from livelift.errors import CorruptError, StateError
 from livelift.platform.linux import files
 from livelift.platform.linux.inside import run_inside

@@ -24,8 +24,8 @@ from livelift.adapt.changes import (
     WriteFile,
 )
 from livelift.adapt.plan import Edit, Plan
-from livelift.edits.linux_apply import Editor
-from livelift.edits.linux_journal import NAME
+from livelift.edits.editor import Editor
+from livelift.edits.journal import NAME
 from livelift.errors import CorruptError, LockedError, StateError, UsageError
 from livelift.platform.linux import files
 from tests.edits.killer import run_until

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-from livelift.edits.linux_copy import remove_object
-from livelift.edits.linux_journal import Begun, Journal, Undone
-from livelift.edits.linux_place import KEEP, TIMES, Place, Staged, move
+from livelift.edits.copier import remove_object
+from livelift.edits.journal import Begun, Journal, Undone
+from livelift.edits.place import KEEP, TIMES, Place, Staged, move
 
 
 def take_back(staged: Staged, journal: Journal, step: Begun) -> None:
