@@ -164,7 +164,7 @@ class Editor:
                 raise StateError(
                     f"{edit.id}: a directory stands at {path}", remedy="look at it; skip the edit by a rule"
                 )
-            step = Begun(number, edit.id, path, "kept", f"{number}-{steps}", times=times)
+            step = Begun(number, edit.id, path, "kept", f"{number}-{steps}", times=times, short=place.short_name())
             keep = place.keep()
             try:
                 self.journal.append(step)
@@ -262,7 +262,8 @@ class Editor:
                 raise StateError(f"{edit.id}: {change.path} is missing or {change.to} is taken", remedy="plan again")
             above = os.fstat(old.fd)
             times = (above.st_atime_ns, above.st_mtime_ns)
-            self.journal.append(Begun(number, edit.id, change.path, "renamed", change.to, times=times))
+            short = old.short_name()
+            self.journal.append(Begun(number, edit.id, change.path, "renamed", change.to, times=times, short=short))
             move(old.fd, old.name, new.fd, new.name)
 
     def _command(self, number: int, edit: Edit, change: RunCommand) -> None:

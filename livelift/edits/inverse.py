@@ -15,6 +15,8 @@ def take_back(staged: Staged, journal: Journal, step: Begun) -> None:
     if not staged.missing_parents(step.path):
         with staged.place(step.path) as place:
             _restore(staged, step, place)
+            if step.short and place.lstat() is not None:
+                place.give_short_name(step.short)
             _set_times(place.fd, step if not step.parents else None)
     for parent in reversed(step.parents):
         if staged.missing_parents(parent):

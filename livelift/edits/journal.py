@@ -23,6 +23,7 @@ class Begun(msgspec.Struct, frozen=True, tag_field="record", tag="begun"):
 
     ``before``: absent, kept (moved into the keep as ``kept``), or renamed (``kept`` is the new name, in the tree).
     ``parents``: directories that are made for it, outermost first. ``times``: atime, mtime in ns of its directory.
+    ``short``: the short name of an object on NTFS, which ntfs-3g forgets when the object is renamed.
     """
 
     number: int
@@ -32,6 +33,7 @@ class Begun(msgspec.Struct, frozen=True, tag_field="record", tag="begun"):
     kept: str = ""
     parents: tuple[str, ...] = ()
     times: tuple[int, int] = (0, 0)
+    short: str = ""
 
 
 class Done(msgspec.Struct, frozen=True, tag_field="record", tag="done"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from types import TracebackType
 from typing import Final
@@ -10,9 +11,13 @@ from typing import Final
 from livelift.errors import UsageError
 from livelift.platform.linux import files
 from livelift.platform.linux.confine import open_in_root
+from livelift.platform.linux.xattrs import get_whole
+
+log = logging.getLogger(__name__)
 
 KEEP: Final = b".livelift-kept"
 """Directory at the top of each file system of the staged tree: originals, each of which goes back as the same inode."""
+SHORT_NAME: Final = b"system.ntfs_dos_name"
 TIMES: Final = b"times"
 """Empty file in the keep: it has the times that the top had before the keep was made."""
 
@@ -39,6 +44,19 @@ class Place:
             return os.stat(self.name, dir_fd=self.fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
+
+    def short_name(self) -> str:
+        """The 8.3 name on an NTFS volume under ntfs-3g; empty where there is none."""
+        return (get_whole(b"/proc/self/fd/%d/%s" % (self.fd, self.name), SHORT_NAME) or b"").decode()
+
+    def give_short_name(self, short: str) -> None:
+        """Unless another file of the directory has it by now: the long name is what counts."""
+        try:
+            os.setxattr(
+                b"/proc/self/fd/%d/%s" % (self.fd, self.name), SHORT_NAME, short.encode(), follow_symlinks=False
+            )
+        except FileExistsError:
+            log.warning("%r: another file has its short name %s", self.name, short)
 
     def keep(self) -> int:
         """The keep of this file system, made if it is missing; to be closed."""

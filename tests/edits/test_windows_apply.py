@@ -54,6 +54,11 @@ def test_on_ntfs_copies_keep_descriptor_attributes_short_name_and_streams(
     os.setxattr(driver, "system.ntfs_attrib_be", (0x26).to_bytes(4, "big"))
     hive = source / "Windows/System32/config/SYSTEM"
     os.setxattr(hive, "system.ntfs_attrib_be", (0x22).to_bytes(4, "big"))
+    number = source / "Windows/INF/oem2.inf"
+    old = source / DRIVERS / "disk.sys"
+    assert number.exists() and old.exists()
+    for path, short in ((number, b"OEM2X~1.INF"), (hive, b"SYSTEM~1"), (old, b"DISKX~1.SYS")):
+        os.setxattr(path, "system.ntfs_dos_name", short)
     before = snapshot(source)
     where = ["--source-tree", str(source), "--state", str(tmp_path / "state")]
     assert main(["adapt-windows", *where, "--target-tree", str(target), "--in-place"]) == 0, capsys.readouterr()
@@ -67,6 +72,8 @@ def test_on_ntfs_copies_keep_descriptor_attributes_short_name_and_streams(
     assert os.getxattr(hive, "system.ntfs_attrib_be") == (0x22).to_bytes(4, "big")
     assert main(["adapt-windows", *where, "--undo"]) == 0
     assert snapshot(source) == before
+    for path, short in ((number, b"OEM2X~1.INF"), (hive, b"SYSTEM~1"), (old, b"DISKX~1.SYS")):
+        assert os.getxattr(path, "system.ntfs_dos_name") == short, "a rename takes it away, the undo brings it back"
 
 
 def test_hives_are_read_back_before_they_are_used() -> None:
