@@ -26,7 +26,7 @@ from tests.bootstrap.agentfile import agent_file
 from tests.bootstrap.sshd import free_port, sshd, why_unavailable
 from tests.oracle.pair import environment
 
-pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(300)]
 
 
 class Interrupted(BaseException):
@@ -131,6 +131,7 @@ def secrets_in_arguments(stop: threading.Event, world: World, seen: set[str]) ->
     while not stop.is_set():
         for name in ("cmdline", "environ"):
             seen.update(text for _, text in of_processes(name) if str(world.base) in text)
+        time.sleep(0.05)
 
 
 def test_interrupted_after_every_step_and_again(

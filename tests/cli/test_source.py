@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from livelift.cli.main import main
+from livelift.cli.target import _write_code
 from livelift.model.job import Map
+from livelift.protocol.messages import Peer
 from livelift.source.config import SourceConfig, load
 
 
@@ -86,3 +90,27 @@ def test_the_first_start_needs_all_three(tmp_path: Path, capsys: pytest.CaptureF
     assert main([*words, "--pair", "K3M9X-7QWTP"]) == 2
     assert "HOST:PORT and at least one --map" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_the_code_comes_from_standard_input_and_the_job_is_made_without_serving(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given: list[object] = []
+    monkeypatch.setattr("livelift.cli.source.pair", lambda *words: given.extend(words) or Peer("0123", "source"))
+    monkeypatch.setattr("livelift.cli.source._serve", lambda options, config: pytest.fail("it serves"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("K3M9X-7QWTP\nmore\n"))
+    (tmp_path / "tree").mkdir()
+    words = ["source", "--pair", "-", "--pair-only", "new:9", "--map", f"{tmp_path}/tree=/x", "--json"]
+    assert main([*words, "--state", str(tmp_path / "state")]) == 0
+    assert json.loads(capsys.readouterr().out) == {"event": "paired", "job": "0123"}
+    assert given[:4] == ["new", 9, "K3M9X-7QWTP", "source"]
+    assert load(os.fsencode(tmp_path / "state")).job == "0123"
+
+
+def test_the_target_writes_its_code_for_its_own_user_only(tmp_path: Path) -> None:
+    path = tmp_path / "code"
+    (tmp_path / "code.new").write_text("of a start that was killed")
+    _write_code(str(path), "K3M9X-7QWTP")
+    assert path.read_text() == "K3M9X-7QWTP\n" and stat.S_IMODE(path.stat().st_mode) == 0o600
+    _write_code(str(path), "")
+    assert os.listdir(tmp_path) == []
