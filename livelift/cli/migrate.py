@@ -157,7 +157,7 @@ def agent_file(named: str | None) -> Path:
 @contextmanager
 def connected(job: Migration) -> Iterator[dict[str, Remote]]:
     """Both machines, by side; the connections are made when they are first used."""
-    control = Path(tempfile.mkdtemp(prefix="livelift-"))  # short: it holds sockets (unix(7), 107 bytes)
+    control = Path(tempfile.mkdtemp(prefix="livelift-ssh-"))  # short: it holds sockets (unix(7), 107 bytes)
     remotes = {
         side: Remote(side, job.destination(side), job.state(side), control, job.ssh_options, job.ssh_config, job.sudo)
         for side in ("source", "target")
