@@ -76,6 +76,9 @@ def run_capture(bench: Bench) -> Iterator[Row]:
 
 
 def _one(case: str, name: str, size: int, volume: WatchedVolume, path: Path, mib: int, rate: int) -> Row | None:
+    fill = ["dd", "if=/dev/zero", f"of={path / 'file'}", "bs=1M", f"count={mib}", "status=none"]
+    subprocess.run(fill, check=True)  # before there is a capture: it is not what is measured
+    os.sync()
     with ExitStack() as undo:
         drain = None
         if name != NOTHING:
@@ -98,8 +101,6 @@ def _fio(file: Path, size: int, mib: int, rate: int) -> dict[str, float]:
     options = ["--output-format=json", "--randrepeat=1", "--norandommap", "--overwrite=1", "--fallocate=none"]
     if rate:
         options.append(f"--rate={rate * 1_000_000}")
-    subprocess.run(["dd", "if=/dev/zero", f"of={file}", "bs=1M", f"count={mib}", "status=none"], check=True)
-    os.sync()
     done = subprocess.run(["fio", *job, *options], capture_output=True, text=True, check=True)
     measured = json.loads(done.stdout[done.stdout.index("{") :])["jobs"][0]["write"]
     percentiles = measured["clat_ns"]["percentile"]
