@@ -206,18 +206,27 @@ def sum_of(fd: int, index: int) -> int:
 
 
 def take_keys(fd: int, size: int) -> list[bytes]:
-    """Every key of a hash map, deleted from it before this returns."""
-    found: list[bytes] = []
+    """Every key of a hash map, once, deleted from it before this returns. One that comes anew meanwhile may stay."""
+    found: dict[bytes, None] = {}
     key = ctypes.create_string_buffer(size)
-    while True:
-        try:
-            library().call("bpf_map_get_next_key", fd, None, key)
-            library().call("bpf_map_delete_elem", fd, key.raw)
-        except OSError as error:
-            if error.errno == errno.ENOENT:
-                return found
-            raise
-        found.append(key.raw)
+    before: bytes | None = None
+    while _done("bpf_map_get_next_key", fd, before, key) and key.raw not in found:
+        before = key.raw
+        found[before] = None
+    for taken in found:
+        _done("bpf_map_delete_elem", fd, taken)
+    return list(found)
+
+
+def _done(name: str, *arguments: Any) -> bool:
+    """False: there is no such key, or none after it."""
+    try:
+        library().call(name, *arguments)
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise
+    return True
 
 
 class Ring:
