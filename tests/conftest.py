@@ -25,9 +25,11 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.seed = random.SystemRandom().randrange(1 << 32)
     random.seed(config.option.seed)
     try:
-        from hypothesis import core
+        from hypothesis import core, settings
     except ImportError:
         return
+    settings.register_profile("livelift", deadline=None)  # a busy machine is no fault; pytest-timeout ends what hangs
+    settings.load_profile("livelift")
     if config.getoption("hypothesis_seed", None) is None:
         core.global_force_seed = config.option.seed
 

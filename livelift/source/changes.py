@@ -309,8 +309,13 @@ class Changes:
             if place is None:
                 return []
             if content is not None:
-                extents = ((0, len(content)),) if content else ()
-                return [Record(Kind.FILE, BaseFile(oid, *place, attributes, extents), content, mark.first)]
+                if len(self._journal.index.places(oid)) == 1:
+                    extents = ((0, len(content)),) if content else ()
+                    return [Record(Kind.FILE, BaseFile(oid, *place, attributes, extents), content, mark.first)]
+                # Its last other name is gone, but the log does not say so yet: as a FILE it would become another file.
+                parts[:] = [Part(Kind.TRUNCATE, len(content), 0)]
+                if content:
+                    parts.append(Part(Kind.WRITE, 0, len(content), content))
             made = [Record(p.kind, Range(oid, *place, p.offset, p.length), p.payload, mark.first) for p in parts]
             return [*made, Record(Kind.ATTRIBUTES, SetAttributes(oid, *place, attributes), b"", mark.first)]
 

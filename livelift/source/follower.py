@@ -266,6 +266,11 @@ class Follower:
             match step:
                 case Emit(kind, body):
                     self._journal.emit([Record(kind, body, b"", at)])
+                    # On the target this changes the times of its directories. An event's own are marked anyway; what a
+                    # look found (events were lost) may have come after their last reading.
+                    for parent in (body.parent, body.new_parent if isinstance(body, Rename) else 0):
+                        if parent > 0:
+                            self._dirty.add(parent, False, at)
                 case ReadContent(oid, _):
                     self._dirty.add(oid, True, at)
                 case WalkDirectory(oid):

@@ -32,14 +32,14 @@ class Gaps:
     def open(self, oid: int, reason: str, detail: str = "") -> None:
         """Record the gap in the log and forget the object's content in the index, so that it is read again. An object's
         gap that is open already is opened anew: a reading that began before does not close it."""
+        # A name that is not UTF-8 comes with surrogates, which the log's text fields cannot hold.
+        detail = detail.encode("utf-8", "backslashreplace").decode()
         with self._journal.lock:
             with self._lock:
                 fresh = oid not in self._open
                 self._open[oid] = OpenGap(reason, detail, self._now(), next(self._numbers))
                 self.total += fresh
             if fresh or oid > 0:
-                # A name that is not UTF-8 comes with surrogates, which the log's text fields cannot hold.
-                detail = detail.encode("utf-8", "backslashreplace").decode()
                 self._journal.put(Kind.GAP, Gap(max(oid, 0), reason, detail))
 
     def close(self, oid: int) -> None:

@@ -6,6 +6,8 @@ import errno
 import threading
 from types import SimpleNamespace
 
+from livelift.model.entry import Attributes
+from livelift.model.record import Kind
 from livelift.source.changes import MAX_TRIES, Changes
 from livelift.source.dirty import Dirty, Mark
 
@@ -29,3 +31,21 @@ def test_a_name_that_cannot_be_looked_at_is_a_gap_and_not_gone():
     assert gaps == [(7, "unreadable")]
     assert not settled
     assert len(lane) == 1, "it is tried again"
+
+
+def test_a_file_with_a_name_that_is_still_to_go_is_written_in_place():
+    """Its other name is unlinked, which the log does not say yet: one record for the whole file would replace this name
+    on the target by another file, and change the times of its directory behind that directory's last record."""
+    changes = object.__new__(Changes)
+    changes._bytes = 0
+    places = [(2, b"one"), (3, b"two")]
+    index = SimpleNamespace(place=lambda oid: places[0], places=lambda oid: places)
+    changes._journal = SimpleNamespace(lock=threading.RLock(), index=index)
+    attributes = Attributes(0o100644, 0, 0, 4, 0, 0, 0)
+    mark = Mark(True, 5, None, 0)
+    made = changes._whole(7, attributes, [], mark, 0, b"text")
+    assert [r.kind for r in made.records()] == [Kind.TRUNCATE, Kind.WRITE, Kind.ATTRIBUTES]
+    del places[1]
+    made = changes._whole(7, attributes, [], mark, 0, b"text")
+    (record,) = made.records()
+    assert record.kind is Kind.FILE and record.payload == b"text"
