@@ -91,7 +91,9 @@ def register(verbs: Any) -> None:
     )
     parser.add_argument("--include", action="append", default=[], metavar="PATTERN", help="take back from an exclusion")
     parser.add_argument(
-        "--capture", metavar="MODE", help="auto, fanotify or inotify (default auto: the best that works)"
+        "--capture",
+        metavar="MODE",
+        help="auto, fanotify, inotify; ebpf and ebpf-syscall only when named (default auto: the best that works)",
     )
     parser.add_argument(
         "--fence-cgroup", action="append", default=[], metavar="DIR", help="cgroup that the cutover freezes"
