@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,10 +37,34 @@ def words(rng: random.Random, size: int) -> bytes:
     return out[:size]
 
 
+def write_into_holes(top: Path, name: str, data: bytes) -> None:
+    """A file of which hardly two clusters are neighbours on the disk: when it is written, nothing else is free."""
+    count = len(data) // 4096 + 100
+    (top / name).touch()
+    (top / "spare").mkdir()
+    for number in range(2 * count):
+        (top / "spare" / str(number)).write_bytes(bytes(4096))
+    for size in (1 << 20, 65536, 4096):
+        with open(top / f"filler-{size}", "wb", buffering=0) as filler:
+            try:
+                while filler.write(bytes(size)) == size:
+                    pass
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+    for number in range(0, 2 * count, 2):
+        (top / "spare" / str(number)).unlink()
+    with open(top / name, "wb", buffering=0) as file:
+        for at in range(0, len(data), 4096):
+            file.write(data[at : at + 4096])
+    for size in (1 << 20, 65536, 4096):
+        (top / f"filler-{size}").unlink()
+    shutil.rmtree(top / "spare")
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Made:
     rng = random.Random(request.config.option.seed)
-    ntfs = make_ntfs(tmp_path_factory.mktemp("ntfs"), 48, "-c", "4096")
+    ntfs = make_ntfs(tmp_path_factory.mktemp("ntfs"), 64, "-c", "4096")
     content: dict[str, bytes] = {
         "empty": b"",
         "resident": b"a few bytes",
@@ -56,13 +82,6 @@ def made(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
             (top / name).write_bytes(data)
         for name, data in streams.items():
             (top / name).write_bytes(data)
-        # Fragmented: a hole is filled in random order, so neighbours in the file are far apart on the disk.
-        content["fragmented"] = rng.randbytes(4_000_000)
-        with open(top / "fragmented", "wb", buffering=0) as file:
-            file.truncate(4_000_000)
-            for block in rng.sample(range(977), 977):
-                file.seek(block * 4096)
-                file.write(content["fragmented"][block * 4096 : block * 4096 + 4096])
         with open(top / "sparse", "wb") as file:
             file.truncate(9_000_000)
             for at in (0, 1_048_576, 5_000_000):
@@ -79,6 +98,8 @@ def made(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReques
         }.items():
             content[name] = data
             (top / name).write_bytes(data)
+        content["fragmented"] = rng.randbytes(3000 * 4096 - 100)
+        write_into_holes(top, "fragmented", content["fragmented"])
         for name in content:
             references[name] = (top / name).stat().st_ino
     return Made(ntfs.image, content, references, streams)
