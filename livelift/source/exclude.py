@@ -20,7 +20,6 @@ class Exclusions:
         self._index = index
         self._plain = not any(m.exclude for m in maps)
         self._scope = Scope(maps)
-        self._last: tuple[int, int, bytes] = (0, 0, b"")
 
     def included(self, parent: int, name: bytes, is_dir: bool = True) -> bool:
         """The merge lock need not be held: the index is asked only where patterns are in use."""

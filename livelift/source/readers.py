@@ -115,7 +115,11 @@ class Readers:
             except queue.Empty:
                 continue
             if lane is None and not alone and next(self._units) > LONG:
-                lane = self._lane(number)
+                try:
+                    lane = self._lane(number)
+                except OSError as error:  # no process or no descriptor to be had
+                    log.warning("no reader processes: %s; the agent reads by itself", error)
+                    alone = True
             began = time.monotonic()
             try:
                 self._unit(unit, lane)

@@ -123,3 +123,22 @@ def test_processes_that_die_lose_nothing(
     assert {record.body.oid for record in log.records} == {item.oid for item in items}  # type: ignore[union-attr]
     assert len(log.records) == 100
     assert "reads in its place" in caplog.text
+
+
+def test_no_process_to_be_had_is_no_trouble(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """At the limit of processes (EAGAIN) or of descriptors the agent reads in its own threads, and says so."""
+
+    def refuse(*_: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(module, "LONG", 0)
+    monkeypatch.setattr(module, "Processes", refuse)
+    readers, log, outcomes = start()
+    items = items_of(tmp_path, 60)
+    for at in range(0, 60, 10):
+        readers.put(items[at : at + 10])
+    wait(lambda: read(outcomes) == 60)
+    assert len(log.records) == 60
+    assert "no reader processes" in caplog.text
