@@ -156,6 +156,24 @@ class Bye(msgspec.Struct, frozen=True, array_like=True, tag=15):
     reason: Text = ""
 
 
+class StageAsk(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """A step of a whole server's move that is the target's work (docs/internals/server-job.md). ``options``: JSON. It
+    may take minutes; batches and acknowledgements go on meanwhile. Asking again after a break is allowed: every step
+    looks first whether it has been done."""
+
+    id: U64
+    verb: Text
+    options: bytes = b"{}"
+
+
+class StageAnswer(msgspec.Struct, frozen=True, array_like=True, tag=17):
+    """``body``: JSON; if not ``ok`` an object with ``code``, ``text``, ``remedy`` and ``exit`` of the error."""
+
+    id: U64
+    ok: bool
+    body: bytes
+
+
 class Join(msgspec.Struct, frozen=True, array_like=True, tag=32):
     """First frame of every connection, client to server: this connection is part ``lane`` of channel ``session``.
 
@@ -194,6 +212,8 @@ Message = (
     | Ping
     | Pong
     | Bye
+    | StageAsk
+    | StageAnswer
     | Join
     | Joined
 )

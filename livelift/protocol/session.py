@@ -30,7 +30,8 @@ class State(Enum):
 BATCH: Final = "Batch"
 
 _ALWAYS: Final = ("Ping", "Pong")
-_WORK: Final = (BATCH, "Ack", "Resync", "VerifyAsk", "VerifyAnswer", "Status", "Renew", "Renewed")
+_ASK: Final = ("VerifyAsk", "VerifyAnswer", "StageAsk", "StageAnswer")
+_WORK: Final = (BATCH, "Ack", "Resync", *_ASK, "Status", "Renew", "Renewed")
 _END: Final = {"Fault": State.CLOSING, "Bye": State.CLOSING}
 
 EVENTS: Final = (*_ALWAYS, *_WORK, "Hello", "Welcome", "CutAsk", "CutDone", "Fault", "Bye")
@@ -61,6 +62,8 @@ SENDERS: Final[dict[str, frozenset[str]]] = dict.fromkeys(EVENTS, _BOTH) | {
     "Resync": _TARGET,
     "CutAsk": _SOURCE,
     "CutDone": _TARGET,
+    "StageAsk": _SOURCE,
+    "StageAnswer": _TARGET,
 }
 
 

@@ -26,8 +26,9 @@ from livelift.model.record import Kind, Make, Mark, Record
 from livelift.platform.linux.cgroups import Freezer
 from livelift.platform.system import lower_priority, os
 from livelift.ports import Capture, Event
-from livelift.protocol.messages import CutDone, Hello, Message, Renew, Renewed, Resync, VerifyAnswer, Welcome
+from livelift.protocol.messages import Hello, Message, Renew, Renewed, Resync, Welcome
 from livelift.source import edge
+from livelift.source.answers import Answers
 from livelift.source.changes import Changes
 from livelift.source.checks import check_welcome
 from livelift.source.config import SourceConfig
@@ -44,6 +45,7 @@ from livelift.source.journal import Journal
 from livelift.source.live import Live
 from livelift.source.sectors import SectorReader
 from livelift.source.sender import Sender
+from livelift.source.stage import StageClient
 from livelift.source.verifying import SourceVerifier
 from livelift.source.volumes import Volumes
 from livelift.source.walker import Walker
@@ -138,10 +140,9 @@ class SourceAgent:
         self.drain = Drain(self)
         self.sender = Sender(self.journal.spool, connect, self._hello, self._welcome, self.healer.reread, self._handle)
         self.governor = Governor(config, [self.walker.readers])
-        self.replies: dict[int, VerifyAnswer] = {}
-        self.cuts_done: list[CutDone] = []
-        self.arrived = threading.Condition()
+        self.answers = Answers()
         self.verifier = SourceVerifier(self)
+        self.stage = StageClient(self)
         self.target_facts: dict[str, Any] = {}
         self.findings: dict[str, Any] = {}
         self.trust: Trust | None = None
@@ -331,12 +332,7 @@ class SourceAgent:
                 self.trust.finish_renewal(message.certificate)
                 self.sender.renewed = True
         else:
-            with self.arrived:
-                if isinstance(message, VerifyAnswer):
-                    self.replies[message.id] = message
-                elif isinstance(message, CutDone):
-                    self.cuts_done.append(message)
-                self.arrived.notify_all()
+            self.answers.came(message)
 
     # -- housekeeping ------------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ from livelift.errors import StateError
 from livelift.lifecycle.states import State
 from livelift.model.record import Kind, Mark
 from livelift.platform.system import os
-from livelift.protocol.messages import CutAsk
+from livelift.protocol.messages import CutAsk, CutDone
 from livelift.source.agent import SourceAgent
 from livelift.source.edge import lost_parts
 from livelift.verify.render import render
@@ -284,16 +284,18 @@ class SourceService:
         channel = agent.sender.channel
         if channel is None:
             raise StateError("the link is down", remedy="it is tried again by itself; try the cutover again then")
-        agent.cuts_done.clear()
         agent.note.set("asked")
         channel.send(CutAsk(lsn, label))
-        with agent.arrived:
-            while not agent.cuts_done:
-                agent.check()
-                late = time.monotonic() > deadline or not agent.sender.connected.is_set()
-                if not agent.arrived.wait(0.2) and late:
-                    raise StateError("the target did not confirm the cut", remedy="try the cutover again")
-            done = agent.cuts_done.pop()
+        late = StateError("the target did not confirm the cut", remedy="try the cutover again")
+
+        def alive() -> None:
+            agent.check()
+            if not agent.sender.connected.is_set():
+                raise late
+
+        done = agent.answers.take(CutDone, lsn, deadline, alive)
+        if done is None:
+            raise late
         if done.problem:
             raise StateError(f"the target refuses the cut: {done.problem}", remedy="see the target's log")
         agent.note.set("cut")

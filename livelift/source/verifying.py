@@ -269,17 +269,16 @@ class SourceVerifier:
         return number
 
     def _reply(self, number: int, deadline: float) -> bytes:
-        agent = self._agent
-        with agent.arrived:
-            while number not in agent.replies:
-                if not agent.sender.connected.is_set():
-                    raise UnreachableError(
-                        "the target: the link broke during the verification",
-                        remedy="it is tried again by itself; verify again then",
-                    )
-                if not agent.arrived.wait(0.2) and time.monotonic() > deadline:
-                    raise StateError("the target did not answer the verification in time", remedy="try again")
-            answer: VerifyAnswer = agent.replies.pop(number)
+        def alive() -> None:
+            if not self._agent.sender.connected.is_set():
+                raise UnreachableError(
+                    "the target: the link broke during the verification",
+                    remedy="it is tried again by itself; verify again then",
+                )
+
+        answer = self._agent.answers.take(VerifyAnswer, number, deadline, alive)
+        if answer is None:
+            raise StateError("the target did not answer the verification in time", remedy="try again")
         if answer.kind == b"error":
             raise StateError(f"the target cannot verify: {answer.payload.decode(errors='replace')}")
         return answer.payload

@@ -21,10 +21,22 @@ from livelift.identity import ca
 from livelift.identity.pairing import Desk
 from livelift.identity.trust import Trust, issue
 from livelift.model.job import Map
-from livelift.protocol.messages import CutAsk, CutDone, Fault, Hello, Message, Renew, Renewed, VerifyAsk, Welcome
+from livelift.protocol.messages import (
+    CutAsk,
+    CutDone,
+    Fault,
+    Hello,
+    Message,
+    Renew,
+    Renewed,
+    StageAsk,
+    VerifyAsk,
+    Welcome,
+)
 from livelift.replay.replayer import Replayer
 from livelift.target.probe import occupied, replica_facts
 from livelift.target.receiver import Receiver
+from livelift.target.stage import Stage
 from livelift.target.verifying import Answerer
 from livelift.transport.channel import Channel
 from livelift.transport.server import Listener
@@ -56,6 +68,7 @@ class TargetAgent:
         self.replayer: Replayer | None = None
         self._receiver: Receiver | None = None
         self._answerer: Answerer | None = None
+        self.stage = Stage({"status": lambda options: {"doing": self.stage.doing}})
         self._busy = threading.Lock()
         self._cuts: list[dict[str, Any]] = []
         self._cut_path = self._path / "cut.json"
@@ -176,7 +189,14 @@ class TargetAgent:
             self.replayer = Replayer(self._directory, list(self.maps))
         assert self._answerer is not None
         self._answerer.configure(hello.maps)
-        self._receiver = receiver = Receiver(channel, self.replayer, cut or 0, self.maps, self._answer, self._cut)
+
+        def answer(message: Message) -> Message | None:
+            if isinstance(message, StageAsk):
+                self.stage.handle(message, channel.send)
+                return None
+            return self._answer(message)
+
+        self._receiver = receiver = Receiver(channel, self.replayer, cut or 0, self.maps, answer, self._cut)
         facts = replica_facts(self.maps, self._occupied)
         channel.send(Welcome(receiver.durable_lsn, receiver.applied_lsn, time.time_ns(), facts))
         receiver.run(self._stop)

@@ -22,6 +22,8 @@ from livelift.protocol.messages import (
     Renew,
     Renewed,
     Resync,
+    StageAnswer,
+    StageAsk,
     Status,
     VerifyAnswer,
     VerifyAsk,
@@ -47,6 +49,8 @@ EXAMPLES = [
     Ping(1),
     Pong(1, -2),
     Bye("done"),
+    StageAsk(4, "adapt", b'{"ignore":[]}'),
+    StageAnswer(4, False, b'{"code":"state"}'),
     Join(b"s" * 16, 3, 4, "up"),
     Joined(),
 ]

@@ -1,0 +1,76 @@
+"""Answers what the source asks of a whole server's move (docs/internals/server-job.md): one step at a time, in a thread
+of its own, so that the replay goes on meanwhile."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from livelift.errors import LiveliftError, LockedError, UsageError
+from livelift.protocol.messages import StageAnswer, StageAsk
+
+log = logging.getLogger(__name__)
+
+Verb = Callable[[dict[str, Any]], dict[str, Any]]
+
+QUICK: Final = frozenset({"status"})
+"""Answered at once, also while a step is under way."""
+
+
+class Stage:
+    """``verbs``: what can be asked, by name; each takes the options and gives the body of the answer."""
+
+    def __init__(self, verbs: Mapping[str, Verb]) -> None:
+        self._verbs = verbs
+        self._busy = threading.Lock()
+        self.doing = ""
+
+    def handle(self, ask: StageAsk, send: Callable[[StageAnswer], None]) -> None:
+        """Returns at once; the answer is sent when the step is done. Steps under way are not ended by a broken link."""
+        threading.Thread(target=self._run, args=(ask, send), name=f"stage-{ask.verb}", daemon=True).start()
+
+    def _run(self, ask: StageAsk, send: Callable[[StageAnswer], None]) -> None:
+        answer = self.answer(ask)
+        try:
+            send(answer)
+        except LiveliftError as error:
+            log.warning("the answer to %s could not be sent: %s", ask.verb, error)
+
+    def answer(self, ask: StageAsk) -> StageAnswer:
+        """Every error is an answer."""
+        try:
+            return StageAnswer(ask.id, True, json.dumps(self._do(ask)).encode())
+        except LiveliftError as error:
+            log.error("%s: %s", ask.verb, error)
+            text = str(error.args[0]) if error.args else str(error)
+            told = {"code": error.code, "text": text, "remedy": error.remedy, "exit": error.exit_code}
+        except Exception as error:  # this thread's: the replay and the other steps go on
+            log.exception("%s", ask.verb)
+            told = {"code": "failed", "text": f"{ask.verb}: {error!r}", "remedy": "see the target's log", "exit": 1}
+        return StageAnswer(ask.id, False, json.dumps(told).encode())
+
+    def _do(self, ask: StageAsk) -> dict[str, Any]:
+        verb = self._verbs.get(ask.verb)
+        if verb is None:
+            raise UsageError(
+                f"this target does not know {ask.verb!r}", remedy="use the same Livelift release everywhere"
+            )
+        try:
+            options = json.loads(ask.options)
+        except ValueError as error:
+            raise UsageError(f"{ask.verb}: options that are no JSON") from error
+        if not isinstance(options, dict):
+            raise UsageError(f"{ask.verb}: options that are no JSON object")
+        if ask.verb in QUICK:
+            return verb(options)
+        if not self._busy.acquire(blocking=False):
+            raise LockedError(f"the target is busy with {self.doing}", remedy="wait for it, then run the command again")
+        try:
+            self.doing = ask.verb
+            return verb(options)
+        finally:
+            self.doing = ""
+            self._busy.release()
