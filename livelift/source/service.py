@@ -275,7 +275,12 @@ class SourceService:
         self.agent.verifier.repair(verdict.found)
 
     def open_gaps(self) -> list[str]:
-        return [f"{g['path']}: {g['reason']} {g['detail']}".strip() for g in self._gap_list(100)]
+        """What is known to be missing, objects or parts of them, but for what the operator has said to go without."""
+        return [f"{g['path']}: {g['reason']} {g['detail']}".strip() for g in self._gap_list(100)] + [
+            f"{os.fsdecode(p.path)}: {p.detail} [{p.code}]"
+            for p in lost_parts()
+            if p.code not in self.agent.config.ignored
+        ]
 
     def cut(self, label: str, deadline: float) -> int:
         agent = self.agent

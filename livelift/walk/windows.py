@@ -30,9 +30,11 @@ SECURITY_UNREADABLE: Final = "security-unreadable"
 STREAM_UNREADABLE: Final = "stream-unreadable"
 
 REMEDY: Final = {
-    STREAM_TOO_LARGE: "copy this stream by other means after the cutover, or exclude the file from the job",
+    STREAM_TOO_LARGE: "exclude the file from the job, or copy the stream by other means after the cutover and start "
+    f"the source with --ignore {STREAM_TOO_LARGE}",
     SECURITY_UNREADABLE: "run the agent as an administrator with SeBackupPrivilege and SeSecurityPrivilege",
-    STREAM_UNREADABLE: "see which program holds the stream open for itself alone",
+    STREAM_UNREADABLE: "see which program holds the stream open for itself alone; to move without it: "
+    f"--ignore {STREAM_UNREADABLE}",
 }
 
 _DETAILS: Final = files.READ | files.ACCESS_SYSTEM_SECURITY
@@ -75,13 +77,17 @@ class Reader:
         )  # fmt: skip
 
     def _note(self, handle: int) -> Report:
-        """For whom nobody reports: the agent's status shows these problems."""
+        """For whom nobody reports: the agent's status shows these problems, and they stand in the way of a cutover.
+        What an earlier reading of the same object had told is forgotten: it is told again if it is still so."""
+        if self.problems:
+            path = _where(handle)
+            for code in REMEDY:
+                self.problems.pop((path, code), None)
 
         def note(code: str, detail: str) -> None:
             path = _where(handle)
-            if (path, code) not in self.problems:
-                log.warning("%r: %s: %s", path, code, detail)
-                self.problems[path, code] = Problem(path, code, detail, REMEDY.get(code, ""))
+            log.warning("%r: %s: %s", path, code, detail)
+            self.problems[path, code] = Problem(path, code, detail, REMEDY.get(code, ""))
 
         return note
 

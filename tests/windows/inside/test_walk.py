@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from livelift.model.problem import Problem
 from livelift.platform.windows import dll, files, posix
 from livelift.platform.windows.information import fold_reference, to_filetime
 from livelift.walk import windows as walk
@@ -98,6 +99,21 @@ def test_a_stream_that_cannot_travel_is_told(top: int, tmp_path: Path) -> None:
     found = walk.attributes_at(top, b"a", lambda code, detail: told.append((code, detail)))
     assert b"user.large" not in dict(found.xattrs)
     assert [code for code, _ in told] == [walk.STREAM_TOO_LARGE]
+
+
+def test_what_is_mended_is_no_problem_any_more(top: int, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"")
+    reader = walk.Reader()
+    handle = files.open_at(dll.handle_of(top), b"a", files.READ)
+    try:
+        path = files.path_on_volume(handle)
+    finally:
+        files.close(handle)
+    other = (b"other", walk.STREAM_TOO_LARGE)
+    for key in ((path, walk.STREAM_TOO_LARGE), other):
+        reader.problems[key] = Problem(key[0], key[1], "found by an earlier reading", "")
+    reader.attributes_at(top, b"a")
+    assert list(reader.problems) == [other]
 
 
 @pytest.mark.real("its junctions are symbolic links of the host")
