@@ -21,7 +21,19 @@ from livelift.errors import (
 from livelift.log.batch import Batch, records_of
 from livelift.log.codec import HEADER
 from livelift.model.record import Kind
-from livelift.protocol.messages import Ack, Bye, CutDone, Fault, Hello, Message, Renewed, Resync, VerifyAnswer, Welcome
+from livelift.protocol.messages import (
+    Ack,
+    Bye,
+    CutDone,
+    Fault,
+    Hello,
+    Message,
+    Renewed,
+    Resync,
+    StageAnswer,
+    VerifyAnswer,
+    Welcome,
+)
 from livelift.spool.spool import Spool
 from livelift.transport.channel import Channel
 
@@ -239,7 +251,7 @@ class Sender:
                     continue
                 if isinstance(message, Ack):
                     self._ack(message)
-                elif isinstance(message, Resync | VerifyAnswer | CutDone | Renewed):
+                elif isinstance(message, Resync | VerifyAnswer | StageAnswer | CutDone | Renewed):
                     self._handle(message)
                 elif isinstance(message, Fault):
                     self.last_error = f"{message.text} {message.remedy}".strip()
