@@ -10,6 +10,7 @@
     ├── LockedError                    8   another process holds the job
     ├── TrustError                     9   pairing code, certificate or signature not accepted
     ├── CommandError                   1   a program of the moved system failed in the staged root
+    ├── ProgramError                   1   a program or a hook of this machine failed
     ├── RetryError                    75   a passing trouble; the same call may succeed later
     ├── HiveError                      1   a registry hive, its log or a .reg text is damaged or not one
     ├── WireError                      1   the peer sent what the protocol does not allow
@@ -148,3 +149,9 @@ class CommandError(LiveliftError):
     """in the staged root: {0}"""
 
     code = "command"
+
+
+class ProgramError(LiveliftError):
+    """{0}"""
+
+    code = "program"

@@ -16,7 +16,7 @@ FLOORS: dict[str, int] = {
     **dict.fromkeys(("registry", "adapt", "ntfs"), 1),
     **dict.fromkeys(("capture", "walk", "spool", "transport", "replay", "verify"), 2),
     **dict.fromkeys(("identity", "facts", "index", "control", "platform"), 2),
-    **dict.fromkeys(("edits", "takeover"), 2),
+    **dict.fromkeys(("edits", "takeover", "hooks"), 2),
     **dict.fromkeys(("source", "target", "cutover", "bootstrap"), 3),
     **dict.fromkeys(("cli", "demo", "__main__"), 5),
 }

@@ -1,0 +1,1 @@
+"""The operator's own programs before and after each step of a cutover, on either side."""
