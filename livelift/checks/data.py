@@ -42,8 +42,8 @@ def check_maps(maps: tuple[Map, ...], source: SourceFacts) -> Iterator[Finding]:
         yield Finding(
             "source-missing", Level.INHIBITOR, f"{_text(path)} is not a directory on the source", "correct --map"
         )
-    named = list(check_overlap("source", [m.source for m in maps]))
-    yield from named or check_overlap("source", source.real)  # through symlinks
+    named = list(check_overlap("source", [m.source for m in maps], nested=True))
+    yield from named or check_overlap("source", source.real, nested=True)  # through symlinks
     yield from check_overlap("target", [m.target for m in maps])
     if not source.root:
         yield Finding(
@@ -54,11 +54,16 @@ def check_maps(maps: tuple[Map, ...], source: SourceFacts) -> Iterator[Finding]:
         )
 
 
-def check_overlap(side: str, paths: Sequence[bytes]) -> Iterator[Finding]:
-    """``paths``: real ones where they are known, so that a symlink hides nothing."""
+def check_overlap(side: str, paths: Sequence[bytes], nested: bool = False) -> Iterator[Finding]:
+    """``paths``: real ones where they are known, so that a symlink hides nothing. ``nested``: one may lie in another
+    (on Linux: the walk leaves it to its own line), but not be the same."""
     for i, one in enumerate(paths):
         for other in paths[i + 1 :]:
-            if _inside(one, other) or _inside(other, one):
+            if nested and one.startswith(b"/"):
+                wrong = one == other
+            else:
+                wrong = _inside(one, other) or _inside(other, one)
+            if wrong:
                 yield Finding(
                     "maps-overlap",
                     Level.INHIBITOR,

@@ -81,7 +81,9 @@ class SourceAgent:
         self.initial_done = 0.0
 
         store_as_ntfs(config.ntfs_target)
-        self.volumes: Volumes = find_volumes(config.maps, config.own_directories())
+        self.volumes: Volumes = find_volumes(
+            config.maps, config.own_directories(), config.left, config.hollow
+        )
         self.capture: Capture
         self.choice: Choice
         self.capture, self.choice = choose(self.volumes.watched(), config.capture)
@@ -107,7 +109,7 @@ class SourceAgent:
         self.dirty = Dirty(time.monotonic)
         self.bulk = Dirty(time.monotonic)
         self.gaps = Gaps(self.journal, time.monotonic)
-        self.exclusions = Exclusions(config.maps, self.volumes.left_out, index, set(self.roots))
+        self.exclusions = Exclusions(config.maps, self.volumes.left_out, index, list(self.roots))
         self.pause = threading.Event()
         self.walker = Walker(
             self.journal,

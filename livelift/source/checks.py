@@ -30,12 +30,19 @@ def source_facts(maps: tuple[Map, ...]) -> SourceFacts:
     return SourceFacts(missing, used, inodes, boot_id(), real, os.geteuid() == 0)
 
 
-def preflight(maps: tuple[Map, ...], directory: bytes, capture: str, ignored: tuple[str, ...] = ()) -> Findings:
+def preflight(
+    maps: tuple[Map, ...],
+    directory: bytes,
+    capture: str,
+    ignored: tuple[str, ...] = (),
+    left: tuple[bytes, ...] = (),
+    hollow: tuple[bytes, ...] = (),
+) -> Findings:
     """What can be told on the source alone. Changes nothing."""
     found = list(check_maps(maps, source_facts(maps)))
     if not any(f.level is Level.INHIBITOR for f in found):
         try:
-            volumes = find_volumes(maps, [directory])
+            volumes = find_volumes(maps, [directory], left, hollow)
             found += [
                 Finding("skipped", Level.NOTE, f"{os.fsdecode(s.path)} is left out: {s.reason}")
                 for s in volumes.skipped

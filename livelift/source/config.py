@@ -12,11 +12,12 @@ from livelift.model.job import Map
 from livelift.platform.system import os
 
 FILE = "source.json"
+PATHS = ("fence", "own", "left", "hollow")
 
 
 class SourceConfig(msgspec.Struct, frozen=True):
-    """``target``: host and port. ``own``: further directories that are never walked. ``pressure_limit`` percent, 0:
-    none."""
+    """``own``: further directories that are never walked. ``pressure_limit`` percent, 0: none. ``server``: a whole
+    system moves (docs/internals/server-job.md); ``left``, ``hollow``: as `livelift.source.volumes.find_volumes`."""
 
     directory: bytes
     job: str
@@ -37,6 +38,9 @@ class SourceConfig(msgspec.Struct, frozen=True):
     verify_every: float = 600.0
     ignored: tuple[str, ...] = ()
     ntfs_target: bool = False
+    server: bool = False
+    left: tuple[bytes, ...] = ()
+    hollow: tuple[bytes, ...] = ()
 
     def own_directories(self) -> list[bytes]:
         return [self.directory, *self.own]
@@ -44,7 +48,7 @@ class SourceConfig(msgspec.Struct, frozen=True):
     def save(self) -> None:
         value = msgspec.to_builtins(self)
         value["directory"] = None
-        for key in ("fence", "own"):
+        for key in PATHS:
             value[key] = [os.fsdecode(p) for p in getattr(self, key)]
         value["maps"] = [
             [
@@ -76,8 +80,8 @@ def load(directory: bytes) -> SourceConfig:
     except (OSError, ValueError) as error:
         raise StoreError(f"{path} cannot be read: {error}", remedy="begin a new job with another --state") from error
     value["directory"] = directory
-    for key in ("fence", "own"):
-        value[key] = tuple(os.fsencode(p) for p in value[key])
+    for key in PATHS:
+        value[key] = tuple(os.fsencode(p) for p in value.get(key, ()))
     value["ignored"] = tuple(value.get("ignored", ()))
     value["maps"] = tuple(Map(os.fsencode(s), os.fsencode(t), _encode(e), _encode(i)) for s, t, e, i in value["maps"])
     return SourceConfig(**value)

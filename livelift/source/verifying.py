@@ -28,6 +28,7 @@ from livelift.verify.report import Report, make_report, side, sign
 from livelift.verify.rolling import Progress
 from livelift.verify.verifier import TreeVerifier
 from livelift.walk.ignore import IgnoreRules
+from livelift.walk.scope import ABSENT
 
 if TYPE_CHECKING:
     from livelift.source.agent import SourceAgent
@@ -67,10 +68,10 @@ class SourceVerifier:
         self._cache.close()
 
     def _bare(self) -> list[tuple[int, bytes]]:
-        return self._relative(lambda reason: "own directory" not in reason)
+        return self._relative(lambda reason: reason not in ABSENT)
 
     def _own(self) -> list[tuple[int, bytes]]:
-        return self._relative(lambda reason: "own directory" in reason)
+        return self._relative(ABSENT.__contains__)
 
     def _relative(self, wanted: Any) -> list[tuple[int, bytes]]:
         found = []

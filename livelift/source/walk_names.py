@@ -68,11 +68,13 @@ class Names:
         return names
 
     def _mount_point(self, job: Listing, name: bytes, inode: int) -> None:
-        """A mount that does not take part (proc, tmpfs): the replica gets the empty directory that is below it."""
+        """A mount that does not take part (proc, tmpfs), or a directory with a line of its own: the replica gets the
+        empty directory that is below it, or will be."""
         with self._journal.lock:
             if not self._journal.index.lookup(job.oid, name):
                 attributes = Attributes(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 0, 0)
-                self._journal.put(Kind.MKDIR, Make(object_id(volume_of(job.oid), inode), job.oid, name, attributes))
+                oid = self._scope.stand_in(object_id(volume_of(job.oid), inode))
+                self._journal.put(Kind.MKDIR, Make(oid, job.oid, name, attributes))
 
     def fresh(self, listed: list[tuple[Listing, Sequence[Listed]]]) -> None:
         """Directories of which the log has no name yet."""

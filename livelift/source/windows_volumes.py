@@ -17,10 +17,14 @@ from livelift.model.job import Map
 from livelift.model.problem import Skipped
 from livelift.platform.windows import posix, volumes
 from livelift.source.volumes import Volumes
+from livelift.walk.scope import OWN
 
 
-def find_volumes(maps: Sequence[Map], own: Sequence[bytes]) -> Volumes:
-    """``own``: directories of the agents: never walked. PreflightError: a map on a file system that cannot be moved.
+def find_volumes(
+    maps: Sequence[Map], own: Sequence[bytes], left: Sequence[bytes] = (), hollow: Sequence[bytes] = ()
+) -> Volumes:
+    """``own``: directories of the agents: never walked. ``left``, ``hollow``: none on Windows, where no whole system
+    is mapped. PreflightError: a map on a file system that cannot be moved.
 
     A volume that is mounted in a directory below a map is not entered: the mount point is a reparse point and travels
     as one. Map it by its own path.
@@ -51,7 +55,7 @@ def find_volumes(maps: Sequence[Map], own: Sequence[bytes]) -> Volumes:
     for path in own:
         real = os.path.realpath(path)
         if any(_is_below(real, root) for root in roots):
-            skipped.append(Skipped(real, "Livelift's own directory"))
+            skipped.append(Skipped(real, OWN))
             st = posix.stat(os.path.dirname(real))
             left_out[object_id(by_device[st.st_dev], st.st_ino), os.path.basename(real)] = skipped[-1].reason
     return Volumes(planned, skipped, by_device, left_out)

@@ -319,7 +319,7 @@ def check_places(maps: tuple[Map, ...]) -> None:
             )
     Findings(
         [
-            *check_overlap("source", [m.source for m in maps]),
+            *check_overlap("source", [m.source for m in maps], nested=True),
             *check_overlap("target", [os.path.realpath(m.target) for m in maps]),
         ]
     ).raise_inhibitors()

@@ -15,6 +15,10 @@ from livelift.model.problem import Skipped
 EXCLUDED: Final = "excluded by the job"
 OWN: Final = "Livelift's own files"
 OTHER_LINE: Final = "has a line of its own in the job's map"
+LEFT: Final = "not a part of the system that moves"
+MACHINE: Final = "a file system that belongs to the machine"
+ABSENT: Final = frozenset({OWN, LEFT})
+"""Reasons for which the replica has nothing at all in that place; for all others it has an empty directory."""
 _SUBVOLUMES: Final = b"btrfs"
 
 
@@ -68,7 +72,7 @@ class Scope:
         path = self.path_of(number, relative)
         if (reason := self._barred.get(path)) is not None:
             self.skipped[path] = reason
-            return Verdict.SKIP
+            return Verdict.HOLLOW if reason == OTHER_LINE and is_dir else Verdict.SKIP
         rules = self._rules[number]
         if not rules.empty and not rules.allows(relative, is_dir):
             if is_dir:

@@ -9,9 +9,9 @@ from livelift.model.entry import Attributes
 from livelift.model.job import Map
 from livelift.model.record import Kind, Make, Record
 from livelift.source.exclude import Exclusions
-from livelift.walk.scope import OWN
+from livelift.walk.scope import LEFT, OWN
 
-LEFT_OUT = {(2, b"proc"): "a memory-only file system", (2, b"state"): OWN, (3, b"replica"): "Livelift's own directory"}
+LEFT_OUT = {(2, b"proc"): "a memory-only file system", (2, b"state"): OWN, (3, b"swap"): LEFT}
 
 
 @pytest.fixture
@@ -26,13 +26,13 @@ def index():
 
 def exclusions(index: TreeIndex, *patterns: bytes, include: tuple[bytes, ...] = ()) -> Exclusions:
     maps = (Map(b"/", b"/r", patterns, include), Map(b"/other", b"/o"))
-    return Exclusions(maps, LEFT_OUT, index, {2, 9})
+    return Exclusions(maps, LEFT_OUT, index, [2, 9])
 
 
 def test_without_patterns_only_mounts_and_own_directories_are_out(index):
     rules = exclusions(index)
     assert not rules.included(2, b"proc")
-    assert not rules.included(3, b"replica")
+    assert not rules.included(3, b"swap")
     assert rules.included(3, b"proc"), "the same name elsewhere"
     assert rules.included(99, b"x")
 
@@ -56,5 +56,5 @@ def test_only_foreign_mounts_leave_an_empty_directory(index):
     rules = exclusions(index)
     assert rules.mount_point(2, b"proc")
     assert not rules.mount_point(2, b"state")
-    assert not rules.mount_point(3, b"replica")
+    assert not rules.mount_point(3, b"swap")
     assert not rules.mount_point(2, b"var")

@@ -75,7 +75,7 @@ def test_own_directories_are_never_walked_even_if_included() -> None:
 
 def test_lines_within_lines() -> None:
     scope = Scope([Map(b"/srv", b"/a"), Map(b"/srv/db", b"/b"), Map(b"/srv2", b"/c")])
-    assert scope.judge(0, b"db", is_dir=True) is SKIP
+    assert scope.judge(0, b"db", is_dir=True) is HOLLOW
     assert scope.judge(1, b"db", is_dir=True) is WALK
     assert scope.skipped_trees() == [Skipped(b"/srv/db", OTHER_LINE)]
 

@@ -92,10 +92,10 @@ def _combined(source: FstabEntry, target: FstabEntry) -> FstabEntry:
 
 
 def _swap(case: Case, entry: FstabEntry) -> list[str]:
-    """A swap file is an ordinary file and comes along; a partition stays behind."""
+    """A partition stays behind, and a swap file is not copied (`layout.swap_files`): a line for it would be a unit that
+    fails at every boot."""
     if entry.spec.startswith("/") and not entry.spec.startswith("/dev/"):
-        options = tuple(dict.fromkeys([*entry.options, "nofail"]))
-        return [fstab_line(msgspec.structs.replace(entry, options=options))]
+        return [f"# livelift: not copied; make it anew (mkswap) and take this line back: {fstab_line(entry)}"]
     return []
 
 
