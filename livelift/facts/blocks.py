@@ -12,13 +12,8 @@ import msgspec
 
 from livelift.errors import CorruptError
 from livelift.facts.host import Host
-from livelift.facts.mounts import (
-    IMAGE_FILESYSTEMS,
-    MEMORY_FILESYSTEMS,
-    NETWORK_FILESYSTEMS,
-    MountTable,
-    parse_mountinfo,
-)
+from livelift.facts.mountinfo import parse_mountinfo
+from livelift.facts.mounts import IMAGE_FILESYSTEMS, MEMORY_FILESYSTEMS, NETWORK_FILESYSTEMS, MountTable
 from livelift.model.facts import Device, FileSystem, SwapSpace
 
 COLUMNS: Final = "NAME,KNAME,PKNAME,TYPE,SIZE,FSTYPE,UUID,LABEL,PARTUUID,PARTLABEL,PARTTYPE,MODEL,TRAN,MOUNTPOINT"

@@ -34,13 +34,6 @@ def volume_of(oid: int) -> int:
     return oid >> VOLUME_SHIFT
 
 
-class Extent(NamedTuple):
-    """A run of bytes that holds data (the rest of the file is a hole). Bytes, not blocks."""
-
-    offset: int
-    length: int
-
-
 class Attributes(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """All that can be set on an object besides its content. Times are ns since the epoch and may be negative.
 

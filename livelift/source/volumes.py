@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from livelift.errors import PreflightError
-from livelift.facts.mounts import Mount, PlannedVolume, is_below, parse_mountinfo, plan_volumes
+from livelift.facts.mountinfo import Mount, parse_mountinfo
+from livelift.facts.mounts import PlannedVolume, is_below, plan_volumes
 from livelift.model.entry import object_id
 from livelift.model.job import Map
 from livelift.model.problem import Skipped

@@ -16,7 +16,7 @@ import stat
 from typing import Final
 
 from livelift.errors import CorruptError, StateError
-from livelift.facts.mounts import parse_mountinfo
+from livelift.facts.mountinfo import parse_mountinfo
 from livelift.platform.linux import files, inode_flags
 from livelift.takeover.swap_journal import (
     Entry,

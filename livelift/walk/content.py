@@ -8,7 +8,8 @@ import stat
 from typing import Final, NamedTuple
 
 from livelift.merge.blocks import SMALL
-from livelift.model.entry import Attributes, Extent
+from livelift.model.entry import Attributes
+from livelift.model.extent import Extent
 from livelift.platform.linux.files import allocated_extents, data_extents
 from livelift.walk.attributes import Report, attributes_of_fd, reopen
 

@@ -16,7 +16,7 @@ from contextlib import closing
 from typing import Final
 
 from livelift.errors import LiveliftError, RetryError
-from livelift.facts.mounts import parse_mountinfo
+from livelift.facts.mountinfo import parse_mountinfo
 from livelift.platform.linux import fiemap as fm
 from livelift.platform.linux import handles, inode_flags
 from livelift.platform.linux.files import EXT_MAGIC, XFS_MAGIC, aligned_buffer, statfs

@@ -7,7 +7,8 @@ import stat
 from typing import Final, NamedTuple
 
 from livelift.merge.blocks import SMALL
-from livelift.model.entry import Attributes, Extent
+from livelift.model.entry import Attributes
+from livelift.model.extent import Extent
 from livelift.platform.windows import dll, files, posix
 from livelift.walk.windows import Report, attributes_of_fd
 

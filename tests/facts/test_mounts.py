@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from livelift.facts.mounts import Mount, MountTable, PlannedVolume, parse_mountinfo, plan_volumes, unescape
+from livelift.facts.mountinfo import Mount, parse_mountinfo, unescape
+from livelift.facts.mounts import MountTable, PlannedVolume, plan_volumes
 from livelift.model.problem import Skipped
 from tests.loopfs import loop_filesystem
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from livelift.model.entry import Extent
+from livelift.model.extent import Extent
 from livelift.platform.linux import files
 from livelift.walk import content
 from livelift.walk.attributes import attributes_at

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from livelift.adapt.linux.case import Case
+from livelift.adapt.linux.grubenv import environment, environment_block
 from livelift.adapt.linux.menus import command_line, entries
 
 
@@ -53,17 +54,3 @@ def _default_entry(case: Case, entry: str) -> None:
         (f"target:{path}",),
         always=True,
     )
-
-
-def environment(text: str) -> dict[str, str]:
-    """A GRUB environment block: a comment line, name=value lines, filled up with #."""
-    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
-    return dict((pair[0], pair[1]) for pair in pairs)
-
-
-def environment_block(pairs: dict[str, str]) -> str:
-    """Exactly 1024 bytes (grub manual, "Environment block"). ValueError if it does not fit."""
-    text = "# GRUB Environment Block\n" + "".join(f"{name}={value}\n" for name, value in pairs.items())
-    if len(text.encode("utf-8", "surrogateescape")) > 1024:
-        raise ValueError("a GRUB environment block holds 1024 bytes")
-    return text + "#" * (1024 - len(text.encode("utf-8", "surrogateescape")))

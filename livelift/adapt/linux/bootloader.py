@@ -70,7 +70,7 @@ def _menu(case: Case) -> None:
             "boot-uuid", "the UUID of the target's /boot is not known", "run livelift facts as root on the target"
         )
         return
-    text = render_menu(entries(case), command_line(case), device.uuid, grub_modules(case), _terminal(case))
+    text = render_menu(entries(case), command_line(case), device.uuid, grub_modules(case.target), _terminal(case))
     case.write(
         "boot-loader",
         path,

@@ -57,14 +57,14 @@ def command_line(case: Case) -> str:
     return cmdline.merge(case.source.command_line, case.target.command_line)
 
 
-def grub_modules(case: Case) -> list[str]:
+def grub_modules(target: ServerFacts) -> list[str]:
     """What GRUB needs to read the target's /boot: partition tables, stack, file system."""
-    holder = case.target.mounted("/boot") or case.target.mounted("/")
+    holder = target.mounted("/boot") or target.mounted("/")
     if holder is None:
         return []
     found = {"ext2": "ext2", "ext3": "ext2", "ext4": "ext2", "xfs": "xfs", "btrfs": "btrfs", "f2fs": "f2fs"}
     modules = []
-    for device in reversed(case.target.stack(holder.device)):
+    for device in reversed(target.stack(holder.device)):
         if device.table:
             modules.append("part_gpt" if device.table == "gpt" else "part_msdos")
         if device.kind.startswith("raid"):

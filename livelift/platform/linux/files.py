@@ -10,7 +10,7 @@ import struct
 from fcntl import ioctl
 from typing import Final, NamedTuple
 
-from livelift.model.entry import Extent
+from livelift.model.extent import Extent
 from livelift.platform.linux import fiemap as fm
 from livelift.platform.linux import inode_flags
 from livelift.platform.linux.libc import INT, LONG, SYSCALLS, failed, function

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from livelift.model.entry import Extent
+from livelift.model.extent import Extent
 from livelift.platform.windows import dll, files, posix
 from livelift.platform.windows.posix import lock_exclusive
 from livelift.platform.windows.security import PRIVATE, dacl_trustees, owner_of, well_known

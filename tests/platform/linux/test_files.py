@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from livelift.model.entry import Extent
+from livelift.model.extent import Extent
 from livelift.platform.linux import fiemap, files
 from tests.loopfs import loop_filesystem
 
