@@ -1,6 +1,7 @@
 # Every target does its own set-up; a second run skips it at once.
 #   make demo [ARGS=--json]   moves a live system tree with a running PostgreSQL on this one machine, and shows the proof
 #   make test [ARGS=...]      all tests; those that need root are skipped, loudly, without it
+#   make vm-test [ARGS=...]   tests with two whole virtual machines (docs/internals/virtual-machines.md); root, some 30 minutes
 #   make agent                dist/livelift-agent: one file that runs on any machine with Python, without pip or a network
 #   make lint | bench | agent-free | agent-lock | clean
 PYTHON ?= python3
@@ -8,7 +9,7 @@ ARGS ?=
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: demo test lint bench agent agent-lock agent-free clean packages-demo packages-test
+.PHONY: demo test vm-test lint bench agent agent-lock agent-free clean packages-demo packages-test packages-vm
 
 demo: packages-demo $(VENV)/stamp
 	@$(PY) -m livelift.demo $(ARGS)
@@ -16,6 +17,10 @@ demo: packages-demo $(VENV)/stamp
 # loadfile: the tests of one file share loop devices and namespaces, so they stay in one process.
 test: packages-test $(VENV)/stamp
 	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+
+# One after the other: two machines at a time are what two cores can do.
+vm-test: packages-vm $(VENV)/stamp
+	@$(PY) -m pytest --vm tests/vm $(ARGS)
 
 lint: $(VENV)/stamp
 	@$(PY) -m ruff check livelift tests docs $(wildcard benchmarks)
@@ -39,7 +44,7 @@ agent-free: $(VENV)/stamp
 	@build/agent-free/bin/pip -q --disable-pip-version-check install .
 	@cd build && agent-free/bin/python ../tests/import_all.py
 
-packages-demo packages-test: packages-%:
+packages-demo packages-test packages-vm: packages-%:
 	@.ci/packages $*
 
 $(VENV)/stamp: pyproject.toml | packages-demo

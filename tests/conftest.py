@@ -15,6 +15,7 @@ CAP_SYS_ADMIN = 21  # linux/capability.h: mounts, loop devices, namespaces, fano
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="also run the tests marked long")
+    parser.addoption("--vm", action="store_true", help="also run the tests that start virtual machines (make vm-test)")
     parser.addoption("--seed", type=int, default=None, help="replay a run with the seed that it printed")
 
 
@@ -68,7 +69,7 @@ def missing_vm() -> str:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     reasons = {
         "root": missing_root(),
-        "vm": missing_vm(),
+        "vm": missing_vm() if config.option.vm else "virtual machines: run with --vm (make vm-test)",
         "long": "" if config.option.long else "long: run with --long",
     }
     for item in items:

@@ -1,7 +1,7 @@
 """Mode `ebpf` under stock Debian kernels, in virtual machines: this machine's own kernel may refuse fexit programs.
 
 Needs ../shared/rig/kernelvm.py beside the repository (it boots a Debian kernel on this machine's files) and QEMU. Three
-minutes for each kernel, so only with --long.
+minutes for each kernel, so only with --vm --long.
 """
 
 from __future__ import annotations

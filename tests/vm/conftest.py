@@ -1,0 +1,46 @@
+"""A pair of machines for the tests of a module, in a home of their own."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.vm import image, places
+from tests.vm.machine import Machine
+
+Boot = Callable[..., tuple[Machine, Machine]]
+
+
+@pytest.fixture(scope="module")
+def vm_home() -> Iterator[Path]:
+    """Not below pytest's own directory: there are sockets in it (unix(7): 107 bytes)."""
+    if reason := places.missing():
+        pytest.skip(reason)
+    home = Path(tempfile.mkdtemp(prefix="ll-vm-"))
+    try:
+        yield home
+    finally:
+        for name in ("source", "target"):
+            Machine(name, home).down(hard=True)
+        shutil.rmtree(home)
+
+
+@pytest.fixture(scope="module")
+def boot(vm_home: Path) -> Boot:
+    """Both machines, from fresh overlays of these profiles, and up; what ran before in this home is ended."""
+
+    def up(source: str = "source", target: str = "target", suite: str = "bookworm") -> tuple[Machine, Machine]:
+        image.build([source, target], suite)
+        machines = Machine("source", vm_home), Machine("target", vm_home)
+        for machine, profile in zip(machines, (source, target), strict=True):
+            machine.down(hard=True)
+            machine.up(profile, suite)
+        for machine in machines:
+            machine.wait()
+        return machines
+
+    return up
