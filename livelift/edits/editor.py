@@ -14,50 +14,35 @@ from collections.abc import Callable
 import msgspec
 from blake3 import blake3
 
-from livelift.adapt.changes import (
-    Change,
-    CopyFile,
-    CopyTree,
-    DeleteFile,
-    MakeLink,
-    RenameFile,
-    RunCommand,
-    WriteFile,
-    touches,
-)
+from livelift.adapt.changes import Change, RenameFile, RunCommand
 from livelift.adapt.plan import Edit, Plan
 from livelift.edits.copier import Copier, remove_object
 from livelift.edits.inverse import drop_keeps, take_back
 from livelift.edits.journal import Begun, Done, Journal, TakingBack
-from livelift.edits.place import KEEP, Staged, clean, move
-from livelift.errors import CorruptError, StateError
+from livelift.edits.maker import Make, Maker, Progress
+from livelift.edits.place import KEEP, clean, move
+from livelift.errors import StateError
 from livelift.platform.linux import files
 from livelift.platform.linux.inside import run_inside
-
-Progress = Callable[[str], None]
 
 
 def digest_of(change: Change) -> str:
     return str(blake3(msgspec.msgpack.encode(change)).hexdigest()[:32])
 
 
-class Editor:
+class Editor(Maker):
     """``root``: the staged root. ``origin``: the root of the target's system. ``state``: where the journal lies, in
     neither of them. One at a time."""
 
     def __init__(
         self, root: str, origin: str, state: str, run: Callable[..., str] = run_inside, copier: Copier | None = None
     ) -> None:
-        self.staged = Staged(root)
-        self.origin = Staged(origin)
+        super().__init__(root, origin, run, copier)
         self.journal = Journal(state)
-        self._run = run
-        self._copier = copier or Copier()
 
     def close(self) -> None:
         self.journal.close()
-        self.origin.close()
-        self.staged.close()
+        super().close()
 
     def apply(self, plan: Plan, progress: Progress = lambda text: None) -> int:
         """Number of edits made now; edits of an earlier, interrupted run are not made twice. The plan's inhibitors are
@@ -81,7 +66,7 @@ class Editor:
             if number in done:
                 continue
             progress(edit.id)
-            self._make(number, edit)
+            self.make(number, edit)
             self.journal.append(Done(number, digest_of(edit.change)))
             made += 1
         files.syncfs(self.staged.fd)
@@ -108,32 +93,8 @@ class Editor:
 
     # one change
 
-    def _make(self, number: int, edit: Edit) -> None:
-        change = edit.change
-        match change:
-            case WriteFile():
-                self._write(number, edit, change)
-            case CopyFile():
-                self._copy(number, edit, change)
-            case CopyTree():
-                self._copy_tree(number, edit, change)
-            case MakeLink():
-                self._put(number, edit, change.path, lambda fd, name: os.symlink(change.text, name, dir_fd=fd))
-            case DeleteFile():
-                if self._stands(change.path):
-                    self._begin(number, edit, change.path)
-            case RenameFile():
-                self._rename(number, edit, change)
-            case RunCommand():
-                self._command(number, edit, change)
-            case _:
-                raise StateError(f"{edit.id}: {touches(change)} is no file", remedy="this plan is not for Linux")
-
-    def _stands(self, path: str) -> bool:
-        if self.staged.missing_parents(path):
-            return False
-        with self.staged.place(path) as place:
-            return place.lstat() is not None
+    def _set_aside(self, number: int, edit: Edit, path: str) -> None:
+        self._begin(number, edit, path)
 
     def _begin(self, number: int, edit: Edit, path: str) -> Begun:
         """Record and set aside what stands at ``path``; the directories above it are there afterwards."""
@@ -173,7 +134,7 @@ class Editor:
                 os.close(keep)
             return step
 
-    def _put(self, number: int, edit: Edit, path: str, make: Callable[[int, bytes], object]) -> None:
+    def _put(self, number: int, edit: Edit, path: str, make: Make) -> None:
         """``make``: the new object under a name in the keep; from there it is renamed into place."""
         self._begin(number, edit, path)
         with self.staged.place(path) as place:
@@ -187,74 +148,11 @@ class Editor:
             finally:
                 os.close(keep)
 
-    def _write(self, number: int, edit: Edit, change: WriteFile) -> None:
-        old: os.stat_result | None = None
-        if not self.staged.missing_parents(change.path):
-            with self.staged.place(change.path) as place:
-                old = place.lstat()
-        if old is not None and not stat.S_ISREG(old.st_mode):
-            old = None
-        mode = change.mode if change.mode is not None else stat.S_IMODE(old.st_mode) if old else 0o644
-
-        def make(fd: int, name: bytes) -> None:
-            new = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=fd)
-            try:
-                data = change.data
-                while data:
-                    data = data[os.write(new, data) :]
-                if old is not None:
-                    os.fchown(new, old.st_uid, old.st_gid)
-                    self._labels(change.path, new)
-                os.fchmod(new, mode)
-            finally:
-                os.close(new)
-
-        self._put(number, edit, change.path, make)
-
-    def _labels(self, path: str, new: int) -> None:
-        """Extended attributes of the file that is replaced: ACL and SELinux label."""
+    def _old(self, path: str) -> tuple[int, bytes]:
+        """It is in the keep by now."""
         step = self.journal.open_steps()[-1]
         with self.staged.place(path) as place:
-            keep = place.keep()
-            try:
-                old = b"/proc/self/fd/%d/%s" % (keep, step.kept.encode())
-                for name in os.listxattr(old, follow_symlinks=False):
-                    os.setxattr(new, name, os.getxattr(old, name, follow_symlinks=False))
-            finally:
-                os.close(keep)
-
-    def _copy(self, number: int, edit: Edit, change: CopyFile) -> None:
-        with self.origin.place(change.origin) as origin:
-            st = origin.lstat()
-            size = None if st is None else self._copier.size(st)
-            if size != change.size:
-                raise CorruptError(
-                    f"{change.origin} of the target has {'no' if size is None else size} bytes, planned were"
-                    f" {change.size}",
-                    remedy="make the plan again",
-                )
-            self._put(
-                number, edit, change.path, lambda fd, name: self._copier.copy(origin.fd, origin.name, fd, name, {})
-            )
-        if not change.digest:
-            return
-        with self.staged.place(change.path) as place:
-            same = self._copier.digest(place.fd, place.name) == change.digest
-        if not same:
-            raise CorruptError(f"{change.origin} of the target has other content than planned", remedy="plan again")
-
-    def _copy_tree(self, number: int, edit: Edit, change: CopyTree) -> None:
-        def make(fd: int, name: bytes) -> None:
-            with self.origin.place(change.origin) as origin:
-                found = self._copier.copy(origin.fd, origin.name, fd, name, {})
-            if (found.files, found.size) != (change.files, change.size):
-                raise CorruptError(
-                    f"{change.origin} of the target holds {found.files} files of {found.size} bytes, the plan says"
-                    f" {change.files} of {change.size}",
-                    remedy="make the plan again",
-                )
-
-        self._put(number, edit, change.path, make)
+            return place.keep(), step.kept.encode()
 
     def _rename(self, number: int, edit: Edit, change: RenameFile) -> None:
         with self.staged.place(change.path) as old, self.staged.place(clean(change.to)) as new:
