@@ -180,12 +180,14 @@ class SourceVerifier:
         """What differs is read again (or, if only the target has it, removed there)."""
         agent = self._agent
         index = agent.journal.index
+        robbed: set[int] = set()
         for difference in sorted(found, key=lambda d: len(d.path), reverse=True):
             with agent.journal.lock:
                 oid, parent, name = self._find(difference)
                 if difference.field == EXTRA:
                     if parent and not oid:
                         self._remove_extra(parent, name, difference)
+                        robbed.add(parent)
                     continue
                 if not oid:
                     if parent:
@@ -197,6 +199,9 @@ class SourceVerifier:
                     agent.healer.reissue_tree(oid) if difference.field == MISSING else agent.walker.add(oid, False)
                 else:
                     agent.dirty.add(oid, True)
+        for directory in robbed:  # the removal has changed its times on the target
+            agent.gaps.open(directory, "verification", EXTRA)
+            agent.walker.add(directory, False)
 
     def _find(self, difference: Difference) -> tuple[int, int, bytes]:
         """(object, parent, last name) of a difference's path by the index; 0 where the index knows nothing."""
@@ -218,7 +223,7 @@ class SourceVerifier:
         agent = self._agent
         next_check = time.monotonic() + 5.0
         base = 0
-        while not stop.wait(IDLE if self.warm >= 1.0 else WARMING):
+        while not stop.wait(IDLE if self.warm >= 1.0 and not agent.collapse_reason else WARMING):
             if agent.state != "following" or not agent.sender.connected.is_set():
                 continue
             base = base or agent.journal.spool.last_lsn
