@@ -53,6 +53,24 @@ def collect(host: Host) -> ServerFacts:
     )
 
 
+def from_files(facts: ServerFacts, host: Host) -> ServerFacts:
+    """The facts of a machine with what the files of its system say by now: ``host`` is a replica of it, which is newer
+    than what was collected there."""
+    architecture, glibc = system.libc(host)
+    return msgspec.structs.replace(
+        facts,
+        hostname=host.line("/etc/hostname") or facts.hostname,
+        machine_id=host.line("/etc/machine-id") or facts.machine_id,
+        architecture=architecture or facts.architecture,
+        glibc=glibc or facts.glibc,
+        release=system.release(host),
+        kernels=system.kernels(host),
+        fstab=fstab_entries(host.text("/etc/fstab")),
+        network_stacks=network.stacks(host),
+        packages=system.packages(host),
+    )
+
+
 def _memory(text: str) -> int:
     match = re.search(r"^MemTotal:\s+(\d+) kB", text, re.M)
     return int(match[1]) << 10 if match else 0

@@ -36,6 +36,7 @@ from livelift.protocol.messages import (
 from livelift.replay.replayer import Replayer
 from livelift.target.probe import occupied, replica_facts
 from livelift.target.receiver import Receiver
+from livelift.target.server import ServerTarget
 from livelift.target.stage import Stage
 from livelift.target.verifying import Answerer
 from livelift.transport.channel import Channel
@@ -43,17 +44,23 @@ from livelift.transport.server import Listener
 
 log = logging.getLogger(__name__)
 
+SERVER = "server"
+"""Kind of a job that moves a whole system; the other one is "data"."""
+
 
 class TargetAgent:
-    """``directory``: state (job, identity, directory map). ``maps`` are given when the job is made, and kept in it."""
+    """``directory``: state (job, identity, directory map). ``maps`` are given when the job is made, and kept in it, as
+    ``server``: a whole system is to move here (docs/internals/server-job.md)."""
 
-    def __init__(self, directory: bytes, maps: tuple[Map, ...] = (), new_code: bool = False) -> None:
+    def __init__(
+        self, directory: bytes, maps: tuple[Map, ...] = (), new_code: bool = False, server: bool = False
+    ) -> None:
         self._directory = directory
         self._path = Path(os.fsdecode(directory))
         check_new(directory, maps)
         os.makedirs(directory, mode=0o700, exist_ok=True)
         self._stop = threading.Event()
-        self._job = self._load_job(maps)
+        self._job = self._load_job(maps, server)
         self._identity = self._path / "identity"
         fresh = not (self._identity / ca.CA_KEY).exists()
         if fresh:
@@ -68,7 +75,10 @@ class TargetAgent:
         self.replayer: Replayer | None = None
         self._receiver: Receiver | None = None
         self._answerer: Answerer | None = None
-        self.stage = Stage({"status": lambda options: {"doing": self.stage.doing}})
+        self.server: ServerTarget | None = None
+        if self._job.get("kind") == SERVER:
+            self.server = ServerTarget(str(self._path), self.maps, lambda: self._cut_path.exists())
+        self.stage = Stage({"status": self._stage_status, **(self.server.verbs() if self.server else {})})
         self._busy = threading.Lock()
         self._cuts: list[dict[str, Any]] = []
         self._cut_path = self._path / "cut.json"
@@ -83,7 +93,7 @@ class TargetAgent:
 
     # -- the job -----------------------------------------------------------------------------------------------------
 
-    def _load_job(self, maps: tuple[Map, ...]) -> dict[str, Any]:
+    def _load_job(self, maps: tuple[Map, ...], server: bool) -> dict[str, Any]:
         path = self._path / "job.json"
         if path.exists():
             job: dict[str, Any] = json.loads(path.read_text())
@@ -97,6 +107,7 @@ class TargetAgent:
         job = {
             "id": secrets.token_hex(8),
             "paired": False,
+            "kind": SERVER if server else "data",
             "maps": [[os.fsdecode(m.source), os.fsdecode(m.target)] for m in maps],
             "occupied": [os.fsdecode(path) for path in occupied(maps)],
         }
@@ -124,7 +135,8 @@ class TargetAgent:
             self.replayer = Replayer(self._directory, list(self.maps))
         self._answerer = Answerer(self._directory, self.maps)
         self._control = ControlServer(
-            self._directory, {"status": self._status, "stop": self._quit, "finish": self._finish}
+            self._directory,
+            {"status": self._status, "stop": self._quit, "finish": self._finish, "stage": self._ask_stage},
         )
         self._listener = Listener(host, port, self._trust, self._talk)
         return self._listener.address[1]
@@ -207,6 +219,8 @@ class TargetAgent:
         if not self._cut_path.exists():
             return None
         if "rollback" in hello.features:
+            if self.server is not None:  # before anything is applied to the replica again
+                self.server.unsettle({})
             self._cut_path.unlink()
             return None
         if "cut" in hello.features:
@@ -280,9 +294,18 @@ class TargetAgent:
                 "bytes": replayer.counters.bytes,
                 "problems": [p.detail for p in replayer.problems()],
             }
+        if self.server is not None:
+            out["server"] = {**self.server.status(), "doing": self.stage.doing}
         if receiver is not None:
             out |= {"stalled": receiver.stalled, "resyncs": receiver.resyncs, "received_bytes": receiver.bytes}
         return out
+
+    def _stage_status(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"doing": self.stage.doing, **(self.server.status() if self.server else {})}
+
+    def _ask_stage(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """A step asked for at the control socket: ``step`` and its ``options``, as the source asks."""
+        yield self.stage.do(str(request.get("step")), request.get("options") or {})
 
     def _status(self, _: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield self.status()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from livelift.errors import LiveliftError, LockedError, UsageError
-from livelift.protocol.messages import StageAnswer, StageAsk
+from livelift.protocol.messages import MAX_MESSAGE, StageAnswer, StageAsk
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Stage:
     def answer(self, ask: StageAsk) -> StageAnswer:
         """Every error is an answer."""
         try:
-            return StageAnswer(ask.id, True, json.dumps(self._do(ask)).encode())
+            return self._fitting(StageAnswer(ask.id, True, json.dumps(self._do(ask)).encode()))
         except LiveliftError as error:
             log.error("%s: %s", ask.verb, error)
             text = str(error.args[0]) if error.args else str(error)
@@ -52,24 +52,36 @@ class Stage:
             told = {"code": "failed", "text": f"{ask.verb}: {error!r}", "remedy": "see the target's log", "exit": 1}
         return StageAnswer(ask.id, False, json.dumps(told).encode())
 
-    def _do(self, ask: StageAsk) -> dict[str, Any]:
-        verb = self._verbs.get(ask.verb)
-        if verb is None:
+    @staticmethod
+    def _fitting(answer: StageAnswer) -> StageAnswer:
+        """UsageError: it would not go into one message."""
+        if len(answer.body) > MAX_MESSAGE - 4096:
             raise UsageError(
-                f"this target does not know {ask.verb!r}", remedy="use the same Livelift release everywhere"
+                f"an answer of {len(answer.body)} bytes", remedy="ask on the target: the same verb with --side target"
             )
+        return answer
+
+    def _do(self, ask: StageAsk) -> dict[str, Any]:
         try:
             options = json.loads(ask.options)
         except ValueError as error:
             raise UsageError(f"{ask.verb}: options that are no JSON") from error
         if not isinstance(options, dict):
             raise UsageError(f"{ask.verb}: options that are no JSON object")
-        if ask.verb in QUICK:
+        return self.do(ask.verb, options)
+
+    def do(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
+        """The step itself, in the caller's thread. UsageError: there is none of this name; LockedError: another one is
+        under way; and what the step raises."""
+        verb = self._verbs.get(name)
+        if verb is None:
+            raise UsageError(f"this target does not know {name!r}", remedy="use the same Livelift release everywhere")
+        if name in QUICK:
             return verb(options)
         if not self._busy.acquire(blocking=False):
             raise LockedError(f"the target is busy with {self.doing}", remedy="wait for it, then run the command again")
         try:
-            self.doing = ask.verb
+            self.doing = name
             return verb(options)
         finally:
             self.doing = ""

@@ -1,0 +1,248 @@
+"""The target's steps of a server job (docs/internals/server-job.md): what the source asks for by StageAsk, and the
+operator at the control socket. Each looks first whether it has been done."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from livelift.adapt import rules
+from livelift.adapt.linux.case import parse_policy
+from livelift.adapt.linux.layout import layout
+from livelift.adapt.render import to_dict, to_text
+from livelift.checks.findings import Finding, Findings, Level
+from livelift.checks.server import check_servers
+from livelift.edits.overlay import Part
+from livelift.errors import StateError, UsageError
+from livelift.facts.collect import collect
+from livelift.facts.host import Host
+from livelift.model.facts import ServerFacts
+from livelift.model.job import Map
+from livelift.target.adapting import Adapting
+from livelift.target.memory import LAYERS, Adapted, Memory
+from livelift.target.stage import Verb
+
+log = logging.getLogger(__name__)
+
+_STALE = "adapt again (livelift adapt --job NAME), then try the cutover again"
+
+
+def facts_of(root: str = "/") -> ServerFacts:
+    host = Host(root)
+    try:
+        return collect(host)
+    finally:
+        host.close()
+
+
+class ServerTarget:
+    """``directory``: the agent's state directory. ``is_cut``: whether a cut stands, so that nothing is applied to the
+    replica. ``root``: where the target's own system is, and ``collected`` its facts (for tests)."""
+
+    def __init__(
+        self,
+        directory: str,
+        maps: Sequence[Map],
+        is_cut: Callable[[], bool],
+        root: str = "/",
+        collected: Callable[[], ServerFacts] = facts_of,
+        adapting: Adapting | None = None,
+    ) -> None:
+        self._memory = Memory(directory)
+        self._is_cut = is_cut
+        self._collected = collected
+        self._parts = parts(maps)
+        base = next((p.place for p in self._parts if p.mountpoint == "/"), None)
+        if base is None:
+            raise UsageError("a server job without a line for /", remedy="--map /=/.livelift/new, and the others")
+        self._adapting = adapting or Adapting(self._parts, base, root)
+
+    def verbs(self) -> dict[str, Verb]:
+        return {
+            "facts": self.facts,
+            "check": self.check,
+            "plan": self.plan,
+            "adapt": self.adapt,
+            "stale": self.stale,
+            "probe": self.probe,
+            "settle": self.settle,
+            "unsettle": self.unsettle,
+            "addresses": self.addresses,
+        }
+
+    def status(self) -> dict[str, Any]:
+        """For the agent's status; reads nothing but memory."""
+        stage = self._memory.stage
+        adapted = stage.adapted
+        return {
+            "facts": stage.source is not None,
+            "mountpoints": [part.mountpoint for part in self._parts],
+            "adapted": bool(adapted),
+            "mode": adapted.mode if adapted else "",
+            "edits": len(adapted.edits) if adapted else 0,
+            "adapt_seconds": adapted.seconds if adapted else None,
+            "made": adapted.made if adapted else None,
+            "settled": stage.settled,
+            "findings": list(adapted.findings) if adapted else [],
+        }
+
+    # facts, check, plan
+
+    def facts(self, options: dict[str, Any]) -> dict[str, Any]:
+        """``facts``: the source's. Both are kept; the target's are taken anew and answered."""
+        told = options.get("facts")
+        ours = self._collected()
+        try:
+            source = msgspec.convert(told, ServerFacts) if told is not None else self._memory.stage.source
+        except msgspec.ValidationError as error:
+            raise UsageError(f"facts: {error}", remedy="use the same Livelift release everywhere") from error
+        self._memory.change(source=source, target=ours)
+        return {"facts": msgspec.to_builtins(ours)}
+
+    def check(self, options: dict[str, Any]) -> dict[str, Any]:
+        """``ignore``: ids, kept from now on. The findings of both machines' facts, and of the layout."""
+        ignored = self._ignored(options)
+        source, target = self._memory.facts()
+        taking_part = {part.mountpoint for part in self._parts}
+        others = [fs.mountpoint for fs in target.file_systems if fs.mountpoint not in taking_part]
+        found = [*check_servers(source, target).findings, *layout(source, target, others).findings]
+        why = "" if self._memory.stage.settled else self._adapting.why_not_layers()
+        if why:
+            text = f"the adaptation cannot be made beside the replica ({why}): it is made behind the fence"
+            found.append(Finding("adapt-in-place", Level.WARNING, text, "expect a longer fence: minutes"))
+        return Findings(found, ignored).to_dict()
+
+    def plan(self, options: dict[str, Any]) -> dict[str, Any]:
+        """``policy``, ``rules``: as text, kept from now on. Made from the replica as it is; changes nothing."""
+        self._refuse_settled("plan")
+        self._keep(options)
+        source, target = self._memory.facts()
+        stage = self._memory.stage
+        plan = self._adapting.see(lambda at: self._adapting.plan(stage, source, target, at))
+        shown = Findings(plan.findings, stage.ignored).to_dict()
+        return {"text": to_text(plan), **({} if options.get("brief") else {"plan": to_dict(plan) | shown})}
+
+    # adapt
+
+    def adapt(self, options: dict[str, Any]) -> dict[str, Any]:
+        """``policy``, ``rules``, ``ignore``: kept from now on. ``again``: also when nothing has changed since."""
+        self._refuse_settled("adapt")
+        self._keep(options)
+        source, target = self._memory.facts()
+        before = self._memory.stage.adapted
+        if before and not options.get("again") and not self._adapting.stale(self._memory.stage, source, target):
+            return self._told(before) | {"already": True}
+        self._memory.change(adapted=None)
+        made = self._adapting.adapt(self._memory.stage, source, target, lambda id: log.info("edit %s", id))
+        self._memory.change(adapted=made.adapted)
+        return self._told(made.adapted) | {"already": False}
+
+    @staticmethod
+    def _told(adapted: Adapted) -> dict[str, Any]:
+        return {
+            "mode": adapted.mode,
+            "edits": len(adapted.edits),
+            "findings": list(adapted.findings),
+            "seconds": adapted.seconds,
+        }
+
+    def stale(self, options: dict[str, Any]) -> dict[str, Any]:
+        source, target = self._memory.facts()
+        if self._memory.stage.settled:
+            return {"stale": False, "why": []}
+        why = self._adapting.stale(self._memory.stage, source, target)
+        return {"stale": bool(why), "why": why[:50]}
+
+    def probe(self, options: dict[str, Any]) -> dict[str, Any]:
+        """What the probe found in the adapted system when it was made; behind a cut, of what is settled now."""
+        stage = self._memory.stage
+        if stage.adapted is None:
+            raise StateError("nothing has been adapted yet", remedy="livelift adapt --job NAME")
+        if not stage.settled:
+            kept = [f for f in stage.adapted.findings if f["id"].startswith("probe-")]
+            return {"findings": kept, "inhibitors": 0, "ignored": list(stage.ignored), "made": stage.adapted.made}
+        _, target = self._memory.facts()
+        return Findings(self._adapting.probe(stage, target), stage.ignored).to_dict() | {"made": time.time()}
+
+    def addresses(self, options: dict[str, Any]) -> dict[str, Any]:
+        adapted = self._memory.stage.adapted
+        if adapted is None:
+            raise StateError("nothing has been adapted yet", remedy="livelift adapt --job NAME")
+        return {"moves": [{"address": address, "interface": name} for address, name in adapted.moves]}
+
+    # behind the fence
+
+    def settle(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The adaptation into the replica. Whatever fails is taken back."""
+        if not self._is_cut():
+            raise StateError("nothing is settled before the cut", remedy="livelift cutover")
+        source, target = self._memory.facts()
+        stage, began = self._memory.stage, time.monotonic()
+        if stage.settled:
+            return {"entries": 0, "findings": [], "seconds": 0.0, "already": True}
+        if stage.adapted is None:
+            raise StateError("nothing has been adapted yet", remedy=_STALE)
+        if stage.adapted.mode == LAYERS and (why := self._adapting.stale(stage, source, target)):
+            text = f"the source has changed what the adaptation was made from: {'; '.join(why[:5])}"
+            raise StateError(text, remedy=_STALE)
+        self._memory.change(settled=True)  # before: after a crash it is known that there may be something to take back
+        try:
+            entries = self._adapting.settle(stage, source, target, lambda id: log.info("edit %s", id))
+            settled = time.monotonic()
+            findings = Findings(self._adapting.probe(stage, target), stage.ignored)
+            findings.raise_inhibitors()
+        except BaseException:
+            self.unsettle({})
+            raise
+        seconds = {"seconds": round(settled - began, 3), "probe_seconds": round(time.monotonic() - settled, 3)}
+        return {"entries": entries, "findings": findings.to_dict()["findings"], **seconds, "already": False}
+
+    def unsettle(self, options: dict[str, Any]) -> dict[str, Any]:
+        if not self._memory.stage.settled:
+            return {"entries": 0}
+        entries = self._adapting.unsettle(self._memory.stage)
+        self._memory.change(settled=False)
+        return {"entries": entries}
+
+    def forget(self) -> None:
+        """The adaptation goes: the job ends without a take-over. StateError: it is settled, the cut stands."""
+        self._refuse_settled("remove")
+        self._memory.change(adapted=None)
+        self._adapting.drop()
+
+    # what the operator said
+
+    def _keep(self, options: dict[str, Any]) -> None:
+        """UsageError: a policy or rules that are none; nothing is kept then."""
+        said = {name: str(options[name]) for name in ("policy", "rules") if options.get(name) is not None}
+        if said.get("policy"):
+            parse_policy(said["policy"])
+        if said.get("rules"):
+            rules.parse(said["rules"])
+        if said:
+            self._memory.change(**said)
+        self._ignored(options)
+
+    def _ignored(self, options: dict[str, Any]) -> tuple[str, ...]:
+        more = tuple(str(id) for id in options.get("ignore") or ())
+        if set(more) - set(self._memory.stage.ignored):
+            self._memory.change(ignored=tuple(dict.fromkeys([*self._memory.stage.ignored, *more])))
+        return self._memory.stage.ignored
+
+    def _refuse_settled(self, verb: str) -> None:
+        if self._memory.stage.settled:
+            raise StateError(
+                f"no {verb}: the adaptation is settled in the replica, a cut stands",
+                remedy="livelift rollback leads back to the source",
+            )
+
+
+def parts(maps: Sequence[Map]) -> list[Part]:
+    """The file systems of a server job's lines, in the order in which they are mounted."""
+    found = [Part(os.fsdecode(line.source), os.path.dirname(os.fsdecode(line.target))) for line in maps]
+    return sorted(found, key=lambda part: (part.mountpoint.count("/"), len(part.mountpoint)))
