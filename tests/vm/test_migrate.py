@@ -1,0 +1,107 @@
+"""A whole running server moves onto unlike hardware and boots there as itself: the scenarios of the end-to-end suite.
+
+Each prints what the clients saw and where the time went, and leaves the answers and the output of each command in its
+directory.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.vm.answers import gap
+from tests.vm.conftest import Boot
+from tests.vm.judge import Judge, check_loader, check_second_boot
+from tests.vm.load import Load, door
+from tests.vm.machine import Machine
+from tests.vm.move import Move
+from tests.vm.outage import outage
+from tests.vm.plant import plant, rotate, upgrade
+
+pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.timeout(5400)]
+
+
+@dataclass
+class Scene:
+    """Both machines up, the source planted; nothing of Livelift on them yet."""
+
+    source: Machine
+    target: Machine
+    token: str
+    move: Move
+    directory: Path
+
+    def load(self) -> Load:
+        doors = [door(self.source), door(self.target)]
+        return Load(doors, self.token, self.directory / "answers.jsonl")
+
+    def copy(self, busy: bool = True) -> None:
+        """``migrate`` until "ready"; meanwhile (``busy``) all logs are rotated and a package is upgraded."""
+        began = time.monotonic()
+        going = self.move.started(*self.move.migrate_words())
+        try:
+            if busy:
+                self.move.wait_copying(900)
+                rotate(self.source)
+                upgrade(self.source)
+            code = going.wait(2400)
+        finally:
+            going.kill()
+        said = (self.directory / "migrate.log").read_text()
+        assert code == 0, said[-4000:]
+        print(f"ready after {time.monotonic() - began:.0f} s: {said.splitlines()[-3:]}")
+
+
+def scene(boot: Boot, directory: Path, source: str, target: str, suite: str = "bookworm") -> Scene:
+    began = time.monotonic()
+    machines = boot(source, target, suite)
+    token = plant(machines[0], directory)
+    print(f"both machines up, the source planted after {time.monotonic() - began:.0f} s")
+    return Scene(*machines, token, Move(machines[0].home, directory), directory)
+
+
+def moves(scene: Scene) -> None:
+    """From two running machines to one that is the other, committed; everything is judged."""
+    source, target, move = scene.source, scene.target, scene.move
+    with scene.load() as load:
+        scene.copy()
+        judge = Judge(source, load)
+        target.mark()
+        began = time.time()
+        move.cutover("--mode=reboot")
+        target.wait(new=True)
+        for kind in ("commit", "request"):
+            load.wait(kind, "target", 300, since=began)
+        commits = [answer for answer in load.answers if answer.kind == "commit" and answer.answered > began - 30]
+        print(outage(gap(began - 30, commits), target).text())
+        judge.run(target)
+        began = time.time()
+        move.commit()
+        print(f"second boot: {check_second_boot(target):.0f} s")
+        load.wait("commit", "target", 300, since=time.time())
+    judge.run(target, "check_programs", "check_packages")
+    check_loader(target, began)
+    report = load.report()
+    print(report.text(), move.took)
+    assert report.served_by == ("source", "target")
+    move.remove()
+
+
+def test_1_bios_to_bios_with_other_controller_card_and_partitions(boot: Boot, tmp_path: Path) -> None:
+    moves(scene(boot, tmp_path, "source", "target"))
+
+
+def test_2_bios_to_uefi_and_nvme(boot: Boot, tmp_path: Path) -> None:
+    moves(scene(boot, tmp_path, "source", "target-uefi"))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "suite"),
+    [("source", "target", "trixie"), ("source-lvm", "target-lvm", "bookworm"), ("source", "target-var", "bookworm")],
+    ids=["debian-13", "root-on-lvm", "var-apart"],
+)
+def test_3_other_systems_and_layouts(boot: Boot, tmp_path: Path, source: str, target: str, suite: str) -> None:
+    moves(scene(boot, tmp_path, source, target, suite))
