@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from livelift.checks.findings import Findings
 from livelift.cli.common import (
     add_state,
     add_verb,
@@ -33,11 +34,13 @@ from livelift.errors import UsageError
 from livelift.identity import ca
 from livelift.identity.pairing import pair
 from livelift.identity.trust import Trust
+from livelift.model.job import Map
 from livelift.platform.linux.cgroups import cgroup_of_unit
 from livelift.source.agent import SourceAgent
 from livelift.source.checks import preflight
 from livelift.source.config import FILE, SourceConfig, load
 from livelift.source.journal import set_aside
+from livelift.source.server import check_lines, facts_of, leave_out
 from livelift.source.service import SourceService
 from livelift.transport.channel import Options
 from livelift.transport.client import connect
@@ -85,6 +88,9 @@ def register(verbs: Any) -> None:
     )
     parser.add_argument(
         "--map", action="append", default=[], metavar="SOURCE=TARGET", help="source directory = target directory"
+    )
+    parser.add_argument(
+        "--server", action="store_true", help="the whole system moves; without --map the target says what goes where"
     )
     parser.add_argument(
         "--exclude", action="append", default=[], metavar="PATTERN", help="leave out (as rsync's --exclude)"
@@ -169,8 +175,10 @@ def run(options: argparse.Namespace) -> int:
             return _begin(options, _again(options, directory))
     new = _new_job(options, directory)
     with sole(directory):
-        peer = pair(new.host, new.port, options.pair, "source", _identity(directory))
-        config = msgspec.structs.replace(new, job=peer.job)
+        grant = pair(new.host, new.port, options.pair, "source", _identity(directory))
+        config = msgspec.structs.replace(new, job=grant.peer.job)
+        if not config.maps:
+            config = _with_lines(config, grant.maps)
         config.save()
         return _begin(options, config)
 
@@ -184,9 +192,11 @@ def _begin(options: argparse.Namespace, config: SourceConfig) -> int:
 
 def _dry_run(options: argparse.Namespace, directory: bytes) -> int:
     maps = parse_maps(options.map, options.exclude, options.include)
+    server = options.server
     if not maps:
-        maps = load(directory).maps
-    findings = preflight(maps, directory, options.capture or "auto", tuple(options.ignore))
+        known = load(directory)
+        maps, server = known.maps, known.server
+    findings = _preflight(SourceConfig(directory, "", "", 0, maps, server=server), options, options.capture or "auto")
     print_json(findings.to_dict()) if options.json else print(findings.to_text())
     return findings.exit_code
 
@@ -234,17 +244,48 @@ def _new_job(options: argparse.Namespace, directory: bytes) -> SourceConfig:
     """Everything that can be told without the target is checked here: nothing has been made, no try is lost."""
     if not options.pair:
         return load(directory)  # raises: there is no job, and what to do about it
-    if not options.address or not options.map:
+    if not options.address or not (options.map or options.server):
         raise UsageError(
-            "--pair needs the target's HOST:PORT and at least one --map",
+            "--pair needs the target's HOST:PORT and at least one --map, or --server",
             remedy="livelift source --pair CODE HOST:PORT --map /srv=/srv",
         )
     maps = parse_maps(options.map, options.exclude, options.include)
     host, port = host_port(options.address, 4777)
-    config = SourceConfig(directory, "", host, port, maps, ignored=tuple(options.ignore))
+    config = SourceConfig(directory, "", host, port, maps, ignored=tuple(options.ignore), server=options.server)
     config = msgspec.structs.replace(config, **_given(options))
-    preflight(maps, directory, config.capture, config.ignored).raise_inhibitors()
+    if maps:
+        config = _leaving_out(config)
+        _preflight(config, options, config.capture).raise_inhibitors()
     return config
+
+
+def _with_lines(config: SourceConfig, maps: tuple[Map, ...]) -> SourceConfig:
+    """A server job with the lines that the target has told. A line whose directory is not here stands in the way."""
+    if not maps:
+        raise UsageError(
+            "the target has told no lines: it serves no server job", remedy="there: livelift target --server"
+        )
+    config = _leaving_out(msgspec.structs.replace(config, maps=maps))
+    more = check_lines(config.maps)
+    preflight(
+        config.maps, config.directory, config.capture, config.ignored, config.left, config.hollow, more
+    ).raise_inhibitors()
+    return config
+
+
+def _leaving_out(config: SourceConfig) -> SourceConfig:
+    if not config.server:
+        return config
+    left, hollow = leave_out(config.maps, facts_of())
+    return msgspec.structs.replace(config, left=left, hollow=hollow)
+
+
+def _preflight(config: SourceConfig, options: argparse.Namespace, capture: str) -> Findings:
+    config = _leaving_out(config)
+    more = check_lines(config.maps) if config.server else []
+    return preflight(
+        config.maps, config.directory, capture, tuple(options.ignore), config.left, config.hollow, more
+    )
 
 
 def _again(options: argparse.Namespace, directory: bytes) -> SourceConfig:
@@ -288,7 +329,7 @@ def _pair_again(code: str, config: SourceConfig) -> None:
     identity = _identity(config.directory)
     fresh = identity.with_name("identity.new")
     try:
-        peer = pair(config.host, config.port, code, "source", fresh)
+        peer = pair(config.host, config.port, code, "source", fresh).peer
         if peer.job != config.job:
             raise UsageError(
                 f"the target serves job {peer.job}, this state directory holds job {config.job}",

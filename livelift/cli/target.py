@@ -7,6 +7,8 @@ import os
 from contextlib import suppress
 from typing import Any
 
+from livelift.adapt.linux.layout import layout
+from livelift.checks.findings import Findings
 from livelift.cli.common import (
     add_state,
     add_verb,
@@ -19,7 +21,10 @@ from livelift.cli.common import (
     tune_interpreter,
 )
 from livelift.control.lock import sole
+from livelift.model.facts import ServerFacts
+from livelift.model.job import Map
 from livelift.target.agent import TargetAgent, check_new
+from livelift.target.server import facts_of, make_places
 
 TEXT = """Run the target agent: receive one source's trees, store them where the map says, replay its changes.
 
@@ -38,6 +43,14 @@ def register(verbs: Any) -> None:
     parser.add_argument(
         "--map", action="append", default=[], metavar="SOURCE=TARGET", help="source directory = target directory"
     )
+    parser.add_argument(
+        "--server",
+        action="store_true",
+        help="a whole system is to move here; without --map every disk file system takes part",
+    )
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="DIR", help="with --server: this file system takes no part"
+    )
     parser.add_argument("--new-code", action="store_true", help="make a new pairing code for an existing job")
     parser.add_argument(
         "--code-file", metavar="FILE", help="write the pairing code there (mode 0600) and do not print it"
@@ -53,9 +66,20 @@ def run(options: argparse.Namespace) -> int:
     host, port = host_port(options.listen, 4777)
     maps = parse_maps(options.map, [], [])
     directory = os.fsencode(os.path.abspath(options.state))
+    if options.server and not maps and not os.path.exists(os.path.join(directory, b"job.json")):
+        maps = lines_here(options.without)
+    if options.server:
+        make_places(maps)
     check_new(directory, maps)
     with sole(directory):
-        return _serve(options, TargetAgent(directory, maps, options.new_code), host, port)
+        return _serve(options, TargetAgent(directory, maps, options.new_code, options.server), host, port)
+
+
+def lines_here(without: list[str]) -> tuple[Map, ...]:
+    """The lines of a server job, by this machine's facts. PreflightError: a file system that cannot take part."""
+    found = layout(ServerFacts(), facts_of(), without=without)
+    Findings(found.findings).raise_inhibitors()
+    return found.maps
 
 
 def _serve(options: argparse.Namespace, agent: TargetAgent, host: str, port: int) -> int:
@@ -71,7 +95,7 @@ def _serve(options: argparse.Namespace, agent: TargetAgent, host: str, port: int
                 print(
                     f"job {agent.job_id}, listening on {host}:{port}\npairing code: {agent.desk.code}\n"
                     f"on the source run: livelift source --pair {agent.desk.code} THIS-HOST:{port} "
-                    + " ".join(f"--map {os.fsdecode(m.source)}={os.fsdecode(m.target)}" for m in agent.maps),
+                    + ("--server" if agent.server else _shown(agent.maps)),
                     flush=True,
                 )
         elif options.json:
@@ -80,6 +104,10 @@ def _serve(options: argparse.Namespace, agent: TargetAgent, host: str, port: int
     finally:
         agent.close()
     return 0
+
+
+def _shown(maps: tuple[Map, ...]) -> str:
+    return " ".join(f"--map {os.fsdecode(m.source)}={os.fsdecode(m.target)}" for m in maps)
 
 
 def _write_code(path: str, code: str) -> None:

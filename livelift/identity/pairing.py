@@ -13,11 +13,12 @@ import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from livelift.errors import LiveliftError, TrustError, UnreachableError, VersionError, WireError
 from livelift.identity import ca
 from livelift.identity.code import derive, new_code, normalise
+from livelift.model.job import Map
 from livelift.protocol.messages import Peer, Role, negotiate
 from livelift.protocol.pairing import (
     PairChallenge,
@@ -53,6 +54,7 @@ class Desk:
         now: Callable[[], datetime.datetime],
         role: Role = "source",
         code: str = "",
+        maps: tuple[Map, ...] = (),
     ) -> None:
         self.code: Final = code or new_code()
         self.paired: Final = threading.Event()
@@ -60,6 +62,7 @@ class Desk:
         self._monotonic = monotonic
         self._now = now
         self._role = role
+        self._maps = maps
         self._salt = secrets.token_bytes(32)
         self._key = derive(self.code, self._salt)
         self._deadline = monotonic() + CODE_LIFE
@@ -108,7 +111,7 @@ class Desk:
             self.paired.set()
         ca_der = self._authority.der
         mac = _mac(self._key, b"server", *bound, certificate, ca_der)
-        _send(connection, PairGrant(certificate, ca_der, mac))
+        _send(connection, PairGrant(certificate, ca_der, mac, self._maps))
 
     def _check_open(self) -> None:
         if self.paired.is_set():
@@ -119,8 +122,15 @@ class Desk:
             raise TrustError("the pairing code has expired", remedy=_NEW_CODE)
 
 
-def pair(host: str, port: int, code: str, role: Role, directory: Path, timeout: float = TIMEOUT) -> Peer:
-    """The source's side: make a key, prove the code, save certificate and CA in ``directory``. Who we are now.
+class Paired(NamedTuple):
+    """Who we are now, and the lines of the job, if the target told them."""
+
+    peer: Peer
+    maps: tuple[Map, ...]
+
+
+def pair(host: str, port: int, code: str, role: Role, directory: Path, timeout: float = TIMEOUT) -> Paired:
+    """The source's side: make a key, prove the code, save certificate and CA in ``directory``.
 
     TrustError: wrong, used, expired code, or a server that does not know the code either. UnreachableError: no server.
     """
@@ -147,7 +157,7 @@ def pairing_context() -> ssl.SSLContext:
     return context
 
 
-def _prove(connection: ssl.SSLSocket, code: str, role: Role, directory: Path) -> Peer:
+def _prove(connection: ssl.SSLSocket, code: str, role: Role, directory: Path) -> Paired:
     shown = connection.getpeercert(binary_form=True)
     if not shown:
         raise TrustError("the other side shows no certificate")
@@ -167,7 +177,7 @@ def _prove(connection: ssl.SSLSocket, code: str, role: Role, directory: Path) ->
     if peer != Peer(challenge.job, role):
         raise TrustError(f"the certificate is for {peer.role} of job {peer.job}, not for {role} of {challenge.job}")
     ca.save_leaf(directory, key, grant.certificate, grant.ca)
-    return peer
+    return Paired(peer, grant.maps)
 
 
 def _mac(key: bytes, label: bytes, *parts: bytes) -> bytes:

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from livelift.errors import WireError
+from livelift.model.job import Map
 from livelift.protocol.messages import PROTOCOL, Role
 
 MAX_PAIRING: Final = 16 << 10
@@ -46,9 +47,13 @@ class PairProof(msgspec.Struct, frozen=True, array_like=True, tag=50):
 
 
 class PairGrant(msgspec.Struct, frozen=True, array_like=True, tag=51):
+    """``maps``: the lines of the job, for a source that was given none (a server job). They are the target's word once
+    ``mac`` is right, for it binds the connection's certificate."""
+
     certificate: Der
     ca: Der
     mac: Nonce
+    maps: Annotated[tuple[Map, ...], Meta(max_length=64)] = ()
 
 
 class PairDenied(msgspec.Struct, frozen=True, array_like=True, tag=52):

@@ -45,6 +45,7 @@ from livelift.source.journal import Journal
 from livelift.source.live import Live
 from livelift.source.sectors import SectorReader
 from livelift.source.sender import Sender
+from livelift.source.server import ServerJob
 from livelift.source.stage import StageClient
 from livelift.source.verifying import SourceVerifier
 from livelift.source.volumes import Volumes
@@ -145,6 +146,7 @@ class SourceAgent:
         self.answers = Answers()
         self.verifier = SourceVerifier(self)
         self.stage = StageClient(self)
+        self.server = ServerJob(self) if config.server else None
         self.target_facts: dict[str, Any] = {}
         self.findings: dict[str, Any] = {}
         self.trust: Trust | None = None
@@ -209,6 +211,9 @@ class SourceAgent:
         self._spawn("mapped", self._watch_mappings)
         self._spawn("roll", lambda: self.verifier.roll(self.stop_event))
         self._spawn("governor", lambda: self.governor.run(self.stop_event))
+        if self.server is not None:
+            server = self.server
+            self._spawn("facts", lambda: server.run(self.stop_event))
 
     def _announce_volumes(self) -> None:
         self.journal.emit([Record(Kind.VOLUME, v) for v in self.volumes.records()])

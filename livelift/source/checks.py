@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from livelift.checks.data import SourceFacts, TargetFacts, check_clocks, check_maps, check_target
@@ -37,9 +38,10 @@ def preflight(
     ignored: tuple[str, ...] = (),
     left: tuple[bytes, ...] = (),
     hollow: tuple[bytes, ...] = (),
+    more: Sequence[Finding] = (),
 ) -> Findings:
-    """What can be told on the source alone. Changes nothing."""
-    found = list(check_maps(maps, source_facts(maps)))
+    """What can be told on the source alone. Changes nothing. ``more``: what the caller has found."""
+    found = [*check_maps(maps, source_facts(maps)), *more]
     if not any(f.level is Level.INHIBITOR for f in found):
         try:
             volumes = find_volumes(maps, [directory], left, hollow)

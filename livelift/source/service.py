@@ -45,6 +45,7 @@ class SourceService:
                 "rollback": self._rollback,
                 "stop": self._stop,
                 "ranges": self._gaps,
+                "stage": self._stage,
             },
         )
 
@@ -119,6 +120,7 @@ class SourceService:
             "target_free": sender.target_free,
             "target": agent.target_facts,
             "cut": self.cut_result,
+            "kind": "server" if agent.config.server else "data",
             "uptime": round(now - agent.began, 1),
             "base_bytes": walker.readers.bytes,
             "initial_seconds": round(agent.initial_done - agent.began, 3) if agent.initial_done else None,
@@ -164,6 +166,14 @@ class SourceService:
     def _stop(self, _: dict[str, Any]) -> Iterator[Reply]:
         self.agent.stop()
         yield {"stopping": True}
+
+    def _stage(self, request: dict[str, Any]) -> Iterator[Reply]:
+        """A step of the target's, asked for at this machine: ``step``, ``options``, ``timeout`` in seconds."""
+        deadline = time.monotonic() + float(request.get("timeout") or 3600)
+        if request.get("step") == "facts" and self.agent.server is not None:
+            yield {"facts": self.agent.server.tell(deadline)}
+            return
+        yield self.agent.stage.ask(str(request.get("step")), deadline, **(request.get("options") or {}))
 
     def _verify(self, request: dict[str, Any]) -> Iterator[Reply]:
         fraction = float(request.get("sample") or 1.0)

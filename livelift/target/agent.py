@@ -70,7 +70,8 @@ class TargetAgent:
         self._authority = ca.load_authority(self._identity, self._job["id"])
         self.desk: Desk | None = None
         if new_code or not self._job.get("paired"):
-            self.desk = Desk(self._authority, time.monotonic, self._now)
+            told = self.maps if self._job.get("kind") == SERVER else ()
+            self.desk = Desk(self._authority, time.monotonic, self._now, maps=told)
         self._trust = Trust(self._identity, self._now, self.desk)
         self.replayer: Replayer | None = None
         self._receiver: Receiver | None = None

@@ -40,6 +40,20 @@ def facts_of(root: str = "/") -> ServerFacts:
         host.close()
 
 
+def make_places(maps: Sequence[Map]) -> None:
+    """The staged places of a server job, on their file systems; what is there already stays. UsageError: a mount point
+    is not there."""
+    for line in maps:
+        place = os.path.dirname(line.target)
+        if not os.path.isdir(os.path.dirname(place)):
+            raise UsageError(f"{os.fsdecode(os.path.dirname(place))} is no directory here", remedy="correct --map")
+        for path in (place, line.target):
+            try:
+                os.mkdir(path, 0o700)
+            except FileExistsError:
+                pass
+
+
 class ServerTarget:
     """``directory``: the agent's state directory. ``is_cut``: whether a cut stands, so that nothing is applied to the
     replica. ``root``: where the target's own system is, and ``collected`` its facts (for tests)."""

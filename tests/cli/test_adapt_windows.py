@@ -144,7 +144,7 @@ def test_an_interrupted_run_is_taken_back_exactly(
     last: int, trees: tuple[Path, Path, Path], capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = snapshot(trees[0])
-    made = editor.Editor._make
+    made = editor.Editor.make
     count = 0
 
     def dying(self: editor.Editor, number: int, edit: Any) -> None:
@@ -154,7 +154,7 @@ def test_an_interrupted_run_is_taken_back_exactly(
             raise KeyboardInterrupt
         made(self, number, edit)
 
-    monkeypatch.setattr(editor.Editor, "_make", dying)
+    monkeypatch.setattr(editor.Editor, "make", dying)
     words = ["--source-tree", *map(str, trees[:1]), "--target-tree", str(trees[1]), "--state", str(trees[2])]
     assert main(["adapt-windows", *words, "--in-place"]) == 130
     assert snapshot(trees[0]) != before

@@ -12,6 +12,7 @@ import pytest
 
 from livelift.cli.main import main
 from livelift.cli.target import _write_code
+from livelift.identity.pairing import Paired
 from livelift.model.job import Map
 from livelift.protocol.messages import Peer
 from livelift.source.config import SourceConfig, load
@@ -96,7 +97,8 @@ def test_the_code_comes_from_standard_input_and_the_job_is_made_without_serving(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given: list[object] = []
-    monkeypatch.setattr("livelift.cli.source.pair", lambda *words: given.extend(words) or Peer("0123", "source"))
+    grant = Paired(Peer("0123", "source"), ())
+    monkeypatch.setattr("livelift.cli.source.pair", lambda *words: given.extend(words) or grant)
     monkeypatch.setattr("livelift.cli.source._serve", lambda options, config: pytest.fail("it serves"))
     monkeypatch.setattr("sys.stdin", io.StringIO("K3M9X-7QWTP\nmore\n"))
     (tmp_path / "tree").mkdir()

@@ -8,7 +8,7 @@ not, lands in the target's next file system above.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -62,7 +62,8 @@ def layout(
             parts.append(fs)
     lines = tuple(Map(_bytes(fs.mountpoint), _bytes(staged(fs.mountpoint))) for fs in parts)
     found += _of_the_source(source, {fs.mountpoint for fs in parts}, target)
-    return Layout(lines, tuple(left_out(source, target)), tuple(hollow(source)), tuple(found))
+    left = left_out(source, [fs.mountpoint for fs in parts])
+    return Layout(lines, tuple(left), tuple(hollow(source)), tuple(found))
 
 
 def staged(mountpoint: str) -> str:
@@ -94,9 +95,9 @@ def hollow(source: ServerFacts) -> list[str]:
     return [fs.mountpoint for fs in source.file_systems if is_esp(fs)]
 
 
-def left_out(source: ServerFacts, target: ServerFacts) -> list[str]:
-    """What lies on the source's file systems and does not belong to its system."""
-    tops = dict.fromkeys(fs.mountpoint.rstrip("/") for fs in (*source.file_systems, *target.file_systems))
+def left_out(source: ServerFacts, mountpoints: Sequence[str]) -> list[str]:
+    """What lies on the source's file systems and does not belong to its system. ``mountpoints``: of the lines."""
+    tops = dict.fromkeys(place.rstrip("/") for place in (*(fs.mountpoint for fs in source.file_systems), *mountpoints))
     names = [f"{top}/{name}" for top in tops for name in (*OURS, "lost+found")]
     return list(dict.fromkeys([*AGENTS, *names, *swap_files(source)]))
 
