@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from livelift import __version__
@@ -82,9 +83,7 @@ class SourceAgent:
         self.initial_done = 0.0
 
         store_as_ntfs(config.ntfs_target)
-        self.volumes: Volumes = find_volumes(
-            config.maps, config.own_directories(), config.left, config.hollow
-        )
+        self.volumes: Volumes = find_volumes(config.maps, config.own_directories(), config.left, config.hollow)
         self.capture: Capture
         self.choice: Choice
         self.capture, self.choice = choose(self.volumes.watched(), config.capture)
@@ -212,8 +211,7 @@ class SourceAgent:
         self._spawn("roll", lambda: self.verifier.roll(self.stop_event))
         self._spawn("governor", lambda: self.governor.run(self.stop_event))
         if self.server is not None:
-            server = self.server
-            self._spawn("facts", lambda: server.run(self.stop_event))
+            self._spawn("facts", partial(self.server.run, self.stop_event))
 
     def _announce_volumes(self) -> None:
         self.journal.emit([Record(Kind.VOLUME, v) for v in self.volumes.records()])
