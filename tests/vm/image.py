@@ -11,11 +11,11 @@ import shutil
 import subprocess
 import sys
 import time
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from tests.vm import lvm
 from tests.vm.places import VmError, cache, run, strings
 from tests.vm.profiles import PROFILES, Profile
 from tests.vm.qemu import hardware
@@ -32,7 +32,7 @@ _TYPES: Final = {
 
 def path(profile: Profile, suite: str) -> Path:
     """Where the sealed image is, or will be. Named by all that went into it. UEFI variables lie beside it (``.fd``)."""
-    made_of = digest(profile, SEAL.read_text(), recipe(profile, suite))
+    made_of = digest(profile, SEAL.read_text(), recipe(profile, suite), *([lvm.SCRIPT] if profile.lvm else []))
     return cache() / f"{profile.name}-{suite}-{made_of}.img"
 
 
@@ -66,6 +66,7 @@ def _make(profile: Profile, suite: str, done: Path) -> None:
     if profile.uefi:
         shutil.copy(state / "efivars.fd", done.with_suffix(".fd"))
     shutil.rmtree(state)
+    state.with_suffix(".initrd").unlink(missing_ok=True)
     part.rename(done)
     size = done.stat().st_blocks * 512 >> 20
     print(f"sealed {profile.name} in {time.monotonic() - began:.0f} s, {size} MiB", file=sys.stderr, flush=True)
@@ -85,10 +86,10 @@ def _fill(profile: Profile, root: Path, file: Path) -> int:
     assert number is not None
     partition = json.loads(run("sfdisk", "-J", file).stdout)["partitiontable"]["partitions"][number - 1]
     start, size = partition["start"] * 512, partition["size"] * 512
-    if profile.lvm:  # see `_lvm_first`: the physical volume's header is before the first extent
-        start, size = start + (1 << 20), (size >> 22 << 22) - (8 << 20)
+    if profile.lvm:
+        start, size = start + lvm.BEFORE, lvm.room(size)
     options = f"offset={start},lazy_itable_init=1,nodiscard"
-    run("mke2fs", "-q", "-F", "-t", "ext4", "-U", str(uuid.uuid4()), "-d", root, "-E", options, "-M", "/", file,
+    run("mke2fs", "-q", "-F", "-t", "ext4", "-d", root, "-E", options, "-M", "/", file,
         f"{size >> 10}k")  # fmt: skip
     return int(start)
 
@@ -107,12 +108,14 @@ def _boot(profile: Profile, root: Path, part: Path, state: Path, log: Path) -> N
         "ADDRESS": profile.address, "SERVES": "yes" if profile.serves else "", "LVM": "yes" if profile.lvm else "",
         **{role.upper(): profile.partition(role) for role in ("root", "swap", "esp", "var")},
     }  # fmt: skip
-    line = " ".join(
-        ["root=" + profile.partition("root"), "rw console=ttyS0 mitigations=off init=/seal panic=1"]
-        + [f"VM_{key}={value}" for key, value in words.items()]
-    )
+    line = ["rw console=ttyS0 mitigations=off init=/seal panic=1", *(f"VM_{key}={word}" for key, word in words.items())]
+    if profile.lvm:
+        initrd = lvm.initrd(initrd, profile.partition("root"), state.with_suffix(".initrd"))
+        line += [f"root={lvm.ROOT} rdinit=/lvm-first"]
+    else:
+        line += [f"root={profile.partition('root')}"]
     argv = [*hardware(profile, part, "raw", log, state), "-no-reboot"]
-    argv += ["-kernel", kernel, "-initrd", initrd, "-append", line]
+    argv += ["-kernel", kernel, "-initrd", initrd, "-append", " ".join(line)]
     try:
         subprocess.run(list(strings(argv)), timeout=PATIENCE, capture_output=True, check=True, stdin=subprocess.DEVNULL)
     except subprocess.CalledProcessError as error:

@@ -130,11 +130,13 @@ class Machine:
         _gone(pid, 10)
         self.hang_up()
 
-    def cut_power_at(self, pattern: str, timeout: float = BOOT) -> str:
-        """As soon as the serial log holds a match of the expression (after the last `mark` or start); the match."""
+    def cut_power_at(self, pattern: str, timeout: float = BOOT, later: float = 0) -> str:
+        """As soon as the serial log holds a match of the expression (after the last `mark` or start), or that many
+        seconds later; the match."""
         found = self.serial.wait(pattern, timeout, lambda: self.pid() is not None)
         if found is None:
             raise VmError(f"{self.name} never said {pattern!r}:\n{self.serial.tail()}")
+        time.sleep(later)
         self.cut_power()
         return found
 

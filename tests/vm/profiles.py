@@ -36,7 +36,7 @@ class Profile:
     @property
     def packages(self) -> tuple[str, ...]:
         """What this one needs beside what all have."""
-        return ("grub-efi-amd64" if self.uefi else "grub-pc", *(("lvm2",) if self.lvm else ()))
+        return (*(("grub-efi-amd64", "dosfstools") if self.uefi else ("grub-pc",)), *(("lvm2",) if self.lvm else ()))
 
     @property
     def gpt(self) -> bool:

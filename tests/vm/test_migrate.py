@@ -1,4 +1,4 @@
-"""A whole running server moves onto unlike hardware and boots there as itself: the scenarios of the end-to-end suite.
+"""A whole running server moves onto unlike hardware and boots there as itself: scenarios 1 to 3 of the suite.
 
 Each prints what the clients saw and where the time went, and leaves the answers and the output of each command in its
 directory.
@@ -7,7 +7,6 @@ directory.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,52 +14,10 @@ import pytest
 from tests.vm.answers import gap
 from tests.vm.conftest import Boot
 from tests.vm.judge import Judge, check_loader, check_second_boot
-from tests.vm.load import Load, door
-from tests.vm.machine import Machine
-from tests.vm.move import Move
 from tests.vm.outage import outage
-from tests.vm.plant import plant, rotate, upgrade
+from tests.vm.scene import Scene, scene
 
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.timeout(5400)]
-
-
-@dataclass
-class Scene:
-    """Both machines up, the source planted; nothing of Livelift on them yet."""
-
-    source: Machine
-    target: Machine
-    token: str
-    move: Move
-    directory: Path
-
-    def load(self) -> Load:
-        doors = [door(self.source), door(self.target)]
-        return Load(doors, self.token, self.directory / "answers.jsonl")
-
-    def copy(self, busy: bool = True) -> None:
-        """``migrate`` until "ready"; meanwhile (``busy``) all logs are rotated and a package is upgraded."""
-        began = time.monotonic()
-        going = self.move.started(*self.move.migrate_words())
-        try:
-            if busy:
-                self.move.wait_copying(900)
-                rotate(self.source)
-                upgrade(self.source)
-            code = going.wait(2400)
-        finally:
-            going.kill()
-        said = (self.directory / "migrate.log").read_text()
-        assert code == 0, said[-4000:]
-        print(f"ready after {time.monotonic() - began:.0f} s: {said.splitlines()[-3:]}")
-
-
-def scene(boot: Boot, directory: Path, source: str, target: str, suite: str = "bookworm") -> Scene:
-    began = time.monotonic()
-    machines = boot(source, target, suite)
-    token = plant(machines[0], directory)
-    print(f"both machines up, the source planted after {time.monotonic() - began:.0f} s")
-    return Scene(*machines, token, Move(machines[0].home, directory), directory)
 
 
 def moves(scene: Scene) -> None:
