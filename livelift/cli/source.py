@@ -29,7 +29,7 @@ from livelift.cli.common import (
 )
 from livelift.control.lock import sole
 from livelift.cutover.cutover import Cutover
-from livelift.cutover.fence import Fence, FreezeFence, OpenFence
+from livelift.cutover.fence import Fence, FreezeFence, OpenFence, account, give_back
 from livelift.errors import UsageError
 from livelift.identity import ca
 from livelift.identity.pairing import pair
@@ -39,6 +39,7 @@ from livelift.platform.linux.cgroups import cgroup_of_unit
 from livelift.source.agent import SourceAgent
 from livelift.source.checks import preflight
 from livelift.source.config import FILE, SourceConfig, load
+from livelift.source.cut_note import lets_go
 from livelift.source.journal import set_aside
 from livelift.source.server import check_lines, facts_of, leave_out
 from livelift.source.service import SourceService
@@ -209,12 +210,16 @@ def _serve(options: argparse.Namespace, config: SourceConfig) -> int:
     trust = Trust(_identity(config.directory), now)
     limiter = Limiter(parse_schedule(config.bandwidth), time.monotonic, _second) if config.bandwidth else None
     channel_options = Options(limiter=limiter)
-    agent = SourceAgent(config, lambda: connect(config.host, config.port, trust, config.lanes, channel_options))
+    agent = SourceAgent(
+        config,
+        lambda: connect(config.host, config.port, trust, config.lanes, channel_options),
+        lambda: give_back(config.directory, config.fence),
+    )
     agent.trust = trust
     service: SourceService | None = None
     on_signals(agent.stop)
     try:
-        service = SourceService(agent, _cutover)
+        service = SourceService(agent, _cutover, lambda: account(config.directory))
         agent.start()
         if options.json:
             print_json({"event": "started", "job": config.job, "capture_mode": agent.choice.name})
@@ -343,5 +348,7 @@ def _pair_again(code: str, config: SourceConfig) -> None:
 
 def _cutover(service: Any, request: dict[str, Any]) -> Cutover:
     config = service.agent.config
-    fence: Fence = FreezeFence(config.fence) if config.fence else OpenFence()
+    fence: Fence = (
+        FreezeFence(config.directory, config.fence, lets_go(config.server)) if config.fence else OpenFence()
+    )
     return Cutover(service, fence, str(request.get("label") or "cutover"), float(request.get("timeout") or 600))

@@ -9,6 +9,8 @@ from typing import Any
 
 from livelift.cli.common import add_job, add_state, add_verb, human, print_json
 from livelift.control.client import ask
+from livelift.cutover.keeper import report
+from livelift.errors import UnreachableError
 
 TEXT = """Show where a job stands: initial copy, lag, backlog, gaps, problems, capture mode and its promise.
 
@@ -25,7 +27,13 @@ def register(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     directory = os.fsencode(os.path.abspath(options.state))
     while True:
-        found = ask(directory, "status", 30)
+        try:
+            found = ask(directory, "status", 30)
+        except UnreachableError as error:
+            kept = report(directory)
+            if kept is None:
+                raise
+            raise UnreachableError(f"{error.args[0]}. {keeper_line(kept)}", remedy=error.remedy) from error
         if options.json:
             print_json(found)
         elif options.watch:
@@ -63,6 +71,7 @@ def text_of(s: dict[str, Any]) -> str:
         verified = s.get("verified") or {}
         if verified:
             lines.append(f"  last verification: {verified['differences']} differences in {verified['seconds']} s")
+        lines += fence_lines(s.get("fence") or {})
         lines += [f"  skipped {path}: {reason}" for path, reason in s.get("skipped", [])[:20]]
         lines += [f"  gap {g['path']}: {g['reason']} {g['detail']}" for g in s.get("gap_list", [])]
         lines += [f"  problem {p['path']}: {p['detail']} ({p['remedy']})" for p in s.get("problems", [])]
@@ -70,3 +79,26 @@ def text_of(s: dict[str, Any]) -> str:
         lines += [f"  {source} -> {to}" for source, to in s.get("maps", [])]
         lines += [f"  problem: {p}" for p in s.get("problems", [])]
     return "\n".join(lines)
+
+
+def fence_lines(fence: dict[str, Any]) -> list[str]:
+    """What the fence has taken from this machine, and what a fence keeper did."""
+    lines = []
+    if taken := fence.get("taken"):
+        parts = [f"{len(taken['groups'])} cgroups frozen"] if taken["groups"] else []
+        parts += [f"stopped: {', '.join(taken['stopped'])}"] if taken["stopped"] else []
+        moved = [address for held in taken["addresses"] for address in held["moves"]]
+        parts += [f"addresses taken off: {', '.join(moved)}"] if moved else []
+        parts += ["after a reboot nothing but network, ssh and the agent starts"] if taken["block"] else []
+        lines.append(f"  fence: {'; '.join(parts)}")
+    if kept := fence.get("keeper"):
+        lines.append(f"  {keeper_line(kept)}")
+    return lines
+
+
+def keeper_line(kept: dict[str, Any]) -> str:
+    at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(kept["time"]))
+    if kept["done"] == "held":
+        return f"fence keeper: the agent was gone at {at}; the cutover stands ({kept['note']}), so the fence stays up"
+    text = f"fence keeper: the agent was gone at {at}; the fence came down within {kept['seconds']} s"
+    return text + (f", but for: {'; '.join(kept['problems'])}" if kept["problems"] else "")

@@ -5,14 +5,18 @@ The work is the source agent's, behind `Source`; this file holds the order, the 
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import NamedTuple, Protocol
 
 from livelift.cutover.fence import Fence
 from livelift.cutover.steps import Step, run
-from livelift.errors import MismatchError, StateError
+from livelift.errors import LiveliftError, MismatchError, StateError
 from livelift.model.verdict import Verdict
+
+log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -47,21 +51,38 @@ class Result(NamedTuple):
     verdict: Verdict
 
 
+class Hook(Protocol):
+    def __call__(self, step: str, when: str, error: str = "") -> None:
+        """Run the operator's own programs ``before`` or ``after`` a step. An error fails the step."""
+
+
+def no_hooks(step: str, when: str, error: str = "") -> None:
+    return
+
+
 class Cutover:
     """One attempt. Iterate `run`; ``result`` is there at its end."""
 
     REPAIRS = 2
 
     def __init__(
-        self, source: Source, fence: Fence, label: str, timeout: float, clock: Callable[[], float] = time.monotonic
+        self,
+        source: Source,
+        fence: Fence,
+        label: str,
+        timeout: float,
+        clock: Callable[[], float] = time.monotonic,
+        hook: Hook = no_hooks,
     ) -> None:
         self._source = source
         self._fence = fence
         self._label = label
         self._clock = clock
+        self._hook = hook
         self._timeout = timeout
         self._deadline = 0.0
         self._marks: dict[str, float] = {}
+        self._begun = self._is_up = False
         self._lsn = 0
         self._verdict: Verdict | None = None
         self.result: Result | None = None
@@ -70,52 +91,96 @@ class Cutover:
     def fence_name(self) -> str:
         return self._fence.name
 
+    @property
+    def steps(self) -> list[str]:
+        return [step.name for step in self._steps()]
+
     def fence_down(self) -> None:
         """Rollback after the cut: the workload goes on."""
         self._fence.down()
 
-    def run(self) -> Iterator[str]:
-        began = self._clock()
-        self._deadline = began + self._timeout
-        yield from run(
-            [
-                Step("prepare", lambda: self._source.prepare(self._deadline)),
-                Step("fence", self._up, self._down),
-                Step("drain", self._drain),
-                Step("verify", self._verify),
-                Step("cut", self._cut),
-            ]
-        )
-        end = self._clock()
+    def fence_stays(self) -> None:
+        """The agent ends; the fence is to outlive it."""
+        self._fence.hold()
+
+    def run(self) -> Generator[str, None, None]:
+        self._mark("begin")
+        self._deadline = self._marks["begin"] + self._timeout
+        name = ""
+        try:
+            with closing(run([self._hooked(step) for step in self._steps()])) as going:
+                for name in going:
+                    yield name
+        except BaseException as error:
+            self._aborted(name, error)
+            raise
+        self._mark("end")
+        self.result = self._result()
+
+    def _steps(self) -> list[Step]:
+        return [
+            Step("prepare", lambda: self._source.prepare(self._deadline)),
+            Step("fence", self._up, self._abort, at_once=self._down),
+            Step("drain", self._drain),
+            Step("verify", self._verify),
+            Step("cut", self._cut),
+        ]
+
+    def _hooked(self, step: Step) -> Step:
+        def do() -> None:
+            self._hook(step.name, "before")
+            step.do()
+            self._hook(step.name, "after")
+
+        return step._replace(do=do)
+
+    def _aborted(self, step: str, error: BaseException) -> None:
+        """Everything is undone by now. These hooks can fail nothing any more."""
+        why = "the operator went away" if isinstance(error, GeneratorExit) else str(error)
+        try:
+            self._hook("abort", "after", f"{step}: {why}")
+        except LiveliftError as failure:
+            log.error("%s", failure)
+
+    def _mark(self, name: str) -> None:
+        self._marks[name] = self._clock()
+
+    def _result(self) -> Result:
         assert self._verdict is not None
-        self.result = Result(
+        marks = self._marks
+        return Result(
             self._lsn,
-            end - self._marks["fence"],
-            self._marks["fence"] - began,
-            self._marks["verify"] - self._marks["drain"],
-            self._marks["cut"] - self._marks["verify"],
+            marks["end"] - marks["fence"],
+            marks["fence"] - marks["begin"],
+            marks["verify"] - marks["drain"],
+            marks["cut"] - marks["verify"],
             self._verdict,
         )
 
     def _up(self) -> None:
-        self._source.move("fence")
-        self._marks["fence"] = self._clock()
+        self._source.move("fence")  # refused: the one that is up, if any, belongs to another attempt, or to a cut
+        self._begun = self._is_up = True
+        self._fence.ready()
+        self._mark("fence")
         self._fence.up()
 
     def _down(self) -> None:
-        if "fence" not in self._marks:
-            return  # refused before it was up; the one that is up, if any, belongs to another attempt, or to a cut
-        self._fence.down()  # first of all: the workload goes on
-        self._source.move("abort")
+        if self._is_up:
+            self._fence.down()
+            self._is_up = False
+
+    def _abort(self) -> None:
+        if self._begun and not self._is_up:  # never said to be following while the fence may be up
+            self._source.move("abort")
 
     def _drain(self) -> None:
         self._source.move("drain")
-        self._marks["drain"] = self._clock()
+        self._mark("drain")
         self._source.drain(self._deadline)
 
     def _verify(self) -> None:
         self._source.move("verify")
-        self._marks["verify"] = self._clock()
+        self._mark("verify")
         for attempt in range(self.REPAIRS + 1):
             verdict = self._source.verify(self._deadline)
             gaps = self._source.open_gaps()
@@ -138,6 +203,7 @@ class Cutover:
         )
 
     def _cut(self) -> None:
-        self._marks["cut"] = self._clock()
+        self._mark("cut")
+        self._fence.check()
         self._lsn = self._source.cut(self._label, self._deadline)
         self._source.move("cut")

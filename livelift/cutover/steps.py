@@ -6,35 +6,40 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import NamedTuple
 
 log = logging.getLogger(__name__)
 
+Act = Callable[[], None]
+
 
 class Step(NamedTuple):
-    """``do`` carries it out; ``undo`` takes it back (None: there is nothing to take back)."""
+    """``do`` carries it out; ``undo`` takes it back (None: there is nothing to take back). ``at_once``: what of the
+    undo cannot wait for that of the later steps: the workload stands still."""
 
     name: str
-    do: Callable[[], None]
-    undo: Callable[[], None] | None = None
+    do: Act
+    undo: Act | None = None
+    at_once: Act | None = None
 
 
-def run(steps: list[Step]) -> Iterator[str]:
+def run(steps: list[Step]) -> Generator[str, None, None]:
     """Carry the steps out, yielding each name before it begins. On any failure the undos of the begun steps run, newest
-    first, and the failure goes on to the caller."""
-    undos: list[Step] = []
+    first, those at once before all others, and the failure goes on to the caller."""
+    begun: list[Step] = []
     try:
         for step in steps:
-            undos.append(step)
+            begun.append(step)
             yield step.name
             step.do()
     except BaseException:
-        for step in reversed(undos):
-            if step.undo is None:
+        begun.reverse()
+        for name, undo in [(s.name, s.at_once) for s in begun] + [(s.name, s.undo) for s in begun]:
+            if undo is None:
                 continue
             try:
-                step.undo()
+                undo()
             except Exception:
-                log.exception("undo of %s failed", step.name)
+                log.exception("undo of %s failed", name)
         raise

@@ -19,6 +19,9 @@ class State(StrEnum):
     DRAINING = "draining"  # fenced; the last changes go over
     VERIFYING = "verifying"  # fenced; the two trees are compared
     CUT = "cut"  # the replica is the source at one instant; the source stays fenced
+    HANDED = "handed"  # of a whole server: the target was told to take over, and has not said yet what stands there
+    SERVED = "served"  # the new system has confirmed; the source stays fenced, and can be gone back to
+    COMMITTED = "committed"  # the new system is final
     STOPPED = "stopped"  # the agent ended; starting it goes on
     FAILED = "failed"  # the agent cannot go on by itself
 
@@ -30,7 +33,16 @@ MOVES: Final[dict[State, dict[str, State]]] = {
     State.FENCING: {"drain": State.DRAINING, "abort": State.FOLLOWING, "fail": State.FAILED},
     State.DRAINING: {"verify": State.VERIFYING, "abort": State.FOLLOWING, "fail": State.FAILED},
     State.VERIFYING: {"cut": State.CUT, "drain": State.DRAINING, "abort": State.FOLLOWING, "fail": State.FAILED},
-    State.CUT: {"rollback": State.FOLLOWING, "stop": State.STOPPED, "fail": State.FAILED},
+    State.CUT: {
+        "rollback": State.FOLLOWING,
+        "abort": State.FOLLOWING,
+        "hand": State.HANDED,
+        "stop": State.STOPPED,
+        "fail": State.FAILED,
+    },
+    State.HANDED: {"serve": State.SERVED, "back": State.FOLLOWING, "stop": State.STOPPED, "fail": State.FAILED},
+    State.SERVED: {"commit": State.COMMITTED, "back": State.FOLLOWING, "stop": State.STOPPED, "fail": State.FAILED},
+    State.COMMITTED: {"stop": State.STOPPED, "fail": State.FAILED},
     State.STOPPED: {"start": State.CONNECTING},
     State.FAILED: {"start": State.CONNECTING},
 }

@@ -21,19 +21,18 @@ from livelift.identity.trust import Trust
 from livelift.index.tree import TreeIndex
 from livelift.lifecycle.states import State, move
 from livelift.merge.brackets import Brackets
-from livelift.model.entry import limbo, object_id
+from livelift.model.entry import object_id
 from livelift.model.job import Map
-from livelift.model.record import Kind, Make, Mark, Record
-from livelift.platform.linux.cgroups import Freezer
+from livelift.model.record import Kind, Make, Record
 from livelift.platform.system import lower_priority, os
 from livelift.ports import Capture, Event
-from livelift.protocol.messages import Hello, Message, Renew, Renewed, Resync, Welcome
+from livelift.protocol.messages import Hello, Message, Renewed, Resync, Welcome
 from livelift.source import edge
 from livelift.source.answers import Answers
 from livelift.source.changes import Changes
 from livelift.source.checks import check_welcome
 from livelift.source.config import SourceConfig
-from livelift.source.cut_note import CutNote
+from livelift.source.cut_note import STANDING, CutNote
 from livelift.source.dirty import Dirty
 from livelift.source.drain import Drain
 from livelift.source.edge import Choice, attributes_at, attributes_of_fd, choose, find_volumes, store_as_ntfs
@@ -42,6 +41,7 @@ from livelift.source.follower import Follower
 from livelift.source.gaps import Gaps
 from livelift.source.governor import Governor
 from livelift.source.healer import Healer
+from livelift.source.house import House
 from livelift.source.journal import Journal
 from livelift.source.live import Live
 from livelift.source.sectors import SectorReader
@@ -55,32 +55,27 @@ from livelift.transport.channel import Channel
 
 log = logging.getLogger(__name__)
 
-MAPPED_EVERY = 2.0
-MAPPED_DUTY = 100
-"""Seconds between two looks at who has a file mapped writable, and how many times longer than the look itself: at
-most one percent of one core on a machine with thousands of processes."""
-
-COMMIT_EVERY = 1.0
-PURGE_EVERY = 2.0
-RENEW_AGAIN = 600.0
-PAUSE_AT = 0.8
-"""Share of the spool's cap from which changes wait (and coalesce) instead of being read."""
-
 
 class SourceAgent:
     """``connect`` opens a channel to the target. Nothing runs before `start`."""
 
-    def __init__(self, config: SourceConfig, connect: Callable[[], Channel]) -> None:
+    def __init__(
+        self, config: SourceConfig, connect: Callable[[], Channel], give_back: Callable[[], None] = lambda: None
+    ) -> None:
+        """``give_back``: what the fence of an attempt that died with its agent has taken."""
         self.config = config
+        self.give_back = give_back
         self._directory = config.directory
         self.stop_event = threading.Event()
         self.failure: BaseException | None = None
-        self.note = CutNote(config.directory)
+        self.note = CutNote(config.directory, config.server)
         self._threads: list[threading.Thread] = []
         self.state = State.CONNECTING
         self._state_lock = threading.RLock()
         self.began = time.monotonic()
         self.initial_done = 0.0
+        self._following = self._links = False  # what runs
+        self._intact: bool | None = None
 
         store_as_ntfs(config.ntfs_target)
         self.volumes: Volumes = find_volumes(config.maps, config.own_directories(), config.left, config.hollow)
@@ -142,6 +137,7 @@ class SourceAgent:
         self.drain = Drain(self)
         self.sender = Sender(self.journal.spool, connect, self._hello, self._welcome, self.healer.reread, self._handle)
         self.governor = Governor(config, [self.walker.readers])
+        self.house = House(self)
         self.answers = Answers()
         self.verifier = SourceVerifier(self)
         self.stage = StageClient(self)
@@ -149,7 +145,6 @@ class SourceAgent:
         self.target_facts: dict[str, Any] = {}
         self.findings: dict[str, Any] = {}
         self.trust: Trust | None = None
-        self._renew_at = 0.0
         self.collapse_reason = ""
 
     def _root_objects(self) -> dict[int, Map]:
@@ -166,29 +161,47 @@ class SourceAgent:
 
         After a cut nothing of that happens, before `resume`: the replica serves by now, and must not be overwritten."""
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        if self.note.state == "cut":
-            self.state = State.CUT
+        if self.note.stands:
+            self.state = STANDING.get(self.note.state, State.CUT)
+            if self.config.server:  # only the link: to hear what became of the other machine
+                self.listen()
             return
-        if self.note.state in ("fenced", "asked"):  # the attempt died with the agent
-            for group in self.config.fence:
-                Freezer(group).thaw()
+        if self.note.state not in ("", "undone"):  # the attempt died with the agent
+            self.give_back()  # before anything else
             self.note.set("undone")
         self._begin()
 
-    def resume(self) -> None:
+    def listen(self) -> None:
+        """The log and the link, nothing that looks at the source's files."""
+        if self._links:
+            return
+        self._recover()
+        self._links = True
+        self._spawn("send", lambda: self.sender.run(self.stop_event))
+        self._spawn("house", self.house.keep)
+
+    def resume(self, event: str = "rollback") -> None:
         """The cut is undone: follow again, over a new connection (by which the target learns of it)."""
         self.note.set("undone")
-        if self._threads:
-            self.move("rollback")
-            self.sender.renewed = True
+        linked = self._links
+        if self._following:
+            self.move(event)
         else:
-            self.state = State.CONNECTING
             self._begin()
+            self.state = State.CONNECTING
+        if linked:
+            self.sender.renewed = True
+
+    def _recover(self) -> bool:
+        if self._intact is None:
+            self._intact = self.journal.recover()
+        return self._intact
 
     def _begin(self) -> None:
+        self._following = True
         if self.config.idle_priority:
             lower_priority()
-        intact = self.journal.recover()
+        intact = self._recover()
         fresh = self.journal.index.count == 0
         self.capture.start(self.volumes.watched(), lambda path: False)
         if not intact:
@@ -205,13 +218,12 @@ class SourceAgent:
         self._spawn("changes", lambda: self.changes.run(self.dirty, self.stop_event))
         for i in range(2):
             self._spawn(f"bulk-{i}", lambda: self.changes.run(self.bulk, self.stop_event))
-        self._spawn("send", lambda: self.sender.run(self.stop_event))
-        self._spawn("house", self._keep_house)
-        self._spawn("mapped", self._watch_mappings)
+        self._spawn("mapped", self.house.watch_mappings)
         self._spawn("roll", lambda: self.verifier.roll(self.stop_event))
         self._spawn("governor", lambda: self.governor.run(self.stop_event))
         if self.server is not None:
             self._spawn("facts", partial(self.server.run, self.stop_event))
+        self.listen()  # last: an answer of the target says that the walk may be called complete
 
     def _announce_volumes(self) -> None:
         self.journal.emit([Record(Kind.VOLUME, v) for v in self.volumes.records()])
@@ -296,6 +308,8 @@ class SourceAgent:
         whole."""
         spool = self.journal.spool
         self.target_facts = welcome.facts
+        if self.note.stands and self.config.server:
+            return spool.last_lsn  # nothing is to be applied there; the machine may be the new system by now
         findings = check_welcome(
             self.config.maps,
             welcome.facts,
@@ -339,61 +353,6 @@ class SourceAgent:
         else:
             self.answers.came(message)
 
-    # -- housekeeping ------------------------------------------------------------------------------------------------
-
-    def _keep_house(self) -> None:
-        committed = purged = time.monotonic()
-        while not self.stop_event.wait(0.1):
-            spool = self.journal.spool
-            if spool.disk_bytes > PAUSE_AT * self.config.spool_cap:
-                self.pause.set()
-            elif spool.disk_bytes < 0.6 * self.config.spool_cap:
-                self.pause.clear()
-            if self.trust is not None and self.trust.is_due and time.monotonic() > self._renew_at:
-                channel = self.sender.channel
-                if channel is not None:
-                    self._renew_at = time.monotonic() + RENEW_AGAIN
-                    channel.send(Renew(self.trust.begin_renewal()))
-            if time.monotonic() - committed >= COMMIT_EVERY:
-                self.journal.commit()
-                committed = time.monotonic()
-            if self.state is State.FOLLOWING and time.monotonic() - purged >= PURGE_EVERY:
-                self.purge_limbo()
-                purged = time.monotonic()
-            if self.state in (State.INITIAL, State.FOLLOWING) and self.walker.queue.idle() and self.bulk.idle():
-                self._base_complete()
-
-    def _base_complete(self) -> None:
-        if self.state is State.INITIAL and self.sender.connected.is_set():
-            self.purge_limbo()
-            self.journal.put(Kind.BASE_DONE, Mark("base"))
-            self.initial_done = time.monotonic()
-            self.move("follow")
-        for oid, _ in self.gaps.listing():
-            if oid <= 0 and self.walker.queue.idle() and self.follower.failure is None and not self.collapse_reason:
-                self.gaps.close(oid)
-
     def compared(self) -> None:
         """Both trees have been compared whole: a collapsed log is made good."""
         self.collapse_reason = ""
-
-    def purge_limbo(self) -> None:
-        """What nobody claimed is gone from the source: what waited before everything captured so far was processed."""
-        index = self.journal.index
-        with self.journal.lock:
-            places = [limbo(number) for number in range(len(self.config.maps))]
-            waiting = [(place, name) for place in places for name, _ in index.children(place)]
-        if not waiting or not self.follower.sync(self.capture, 10):
-            return
-        if not self.walker.queue.idle() or self.follower.waits:
-            return
-        for place, name in waiting:
-            with self.journal.lock:
-                self.follower.remove(place, name, 0)
-
-    def _watch_mappings(self) -> None:
-        wait = MAPPED_EVERY
-        while not self.stop_event.wait(wait):
-            began = time.monotonic()
-            self.healer.note_mappings()
-            wait = max(MAPPED_EVERY, MAPPED_DUTY * (time.monotonic() - began))

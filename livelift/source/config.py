@@ -17,7 +17,9 @@ PATHS = ("fence", "own", "left", "hollow")
 
 class SourceConfig(msgspec.Struct, frozen=True):
     """``own``: further directories that are never walked. ``pressure_limit`` percent, 0: none. ``server``: a whole
-    system moves (docs/internals/server-job.md); ``left``, ``hollow``: as `livelift.source.volumes.find_volumes`."""
+    system moves (docs/internals/server-job.md); ``left``, ``hollow``: as `livelift.source.volumes.find_volumes`.
+    ``fence``: cgroups to freeze; none: of a whole system all that need not live. ``stop``: units that the fence stops.
+    ``hooks``: their directory."""
 
     directory: bytes
     job: str
@@ -41,6 +43,8 @@ class SourceConfig(msgspec.Struct, frozen=True):
     server: bool = False
     left: tuple[bytes, ...] = ()
     hollow: tuple[bytes, ...] = ()
+    stop: tuple[str, ...] = ()
+    hooks: str = "/etc/livelift/hooks.d"
 
     def own_directories(self) -> list[bytes]:
         return [self.directory, *self.own]
@@ -82,7 +86,8 @@ def load(directory: bytes) -> SourceConfig:
     value["directory"] = directory
     for key in PATHS:
         value[key] = tuple(os.fsencode(p) for p in value.get(key, ()))
-    value["ignored"] = tuple(value.get("ignored", ()))
+    for key in ("ignored", "stop"):
+        value[key] = tuple(value.get(key, ()))
     value["maps"] = tuple(Map(os.fsencode(s), os.fsencode(t), _encode(e), _encode(i)) for s, t, e, i in value["maps"])
     return SourceConfig(**value)
 

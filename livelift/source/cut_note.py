@@ -2,21 +2,37 @@
 replica that serves by now, nor leave its own service frozen for an attempt that died with it.
 
     ""  ──fence──> "fenced" ──ask──> "asked" ──confirmed──> "cut"
-    fenced, asked, cut ──undone──> "undone" ──told to the target──> ""
+    of a whole server, from here on:  "cut" ──> "handed" ──confirmed there──> "served" ──commit──> "committed"
+    fenced, asked, cut, handed, served ──undone──> "undone" ──told to the target──> ""
+
+The fence stays with "cut" (of data), "handed", "served" and "committed", whatever becomes of the agent; with any other
+note it comes down (`livelift.cutover.keeper`).
 """
 
 from __future__ import annotations
 
+from livelift.lifecycle.states import State
 from livelift.platform.system import os
 
-NAMES = ("", "fenced", "asked", "cut", "undone")
+NAMES = ("", "fenced", "asked", "cut", "handed", "served", "committed", "undone")
+STANDING = {"handed": State.HANDED, "served": State.SERVED, "committed": State.COMMITTED}
+"""Notes of a whole server with which the source stays fenced, and the state in which an agent starts then."""
+PASSING = ("", "fenced", "asked", "undone")
+"""Notes of an attempt that ends with its agent. "cut" is one of them for a whole server: its target does nothing that
+cannot be undone before "handed"."""
+
+
+def lets_go(server: bool) -> tuple[str, ...]:
+    """The notes with which a fence comes down when the agent is gone."""
+    return (*PASSING, "cut") if server else PASSING
 
 
 class CutNote:
-    """``state`` is one of `NAMES`. OSError from `set` if it cannot be made durable."""
+    """``state`` is one of `NAMES`. ``server``: of a whole server. OSError from `set` if it cannot be made durable."""
 
-    def __init__(self, directory: bytes) -> None:
+    def __init__(self, directory: bytes, server: bool = False) -> None:
         self._directory = directory
+        self._server = server
         self._path = os.path.join(directory, b"cut")
         try:
             with open(self._path, encoding="ascii") as file:
@@ -24,7 +40,12 @@ class CutNote:
         except FileNotFoundError:
             self.state = ""
         if self.state not in NAMES:
-            self.state = "cut"  # the safe reading: nothing is sent before the operator says so
+            self.state = "handed" if server else "cut"  # the safe reading: nothing happens before the operator says so
+
+    @property
+    def stands(self) -> bool:
+        """The fence is to stay, and what runs on the target may be in use."""
+        return self.state not in lets_go(self._server)
 
     def set(self, state: str) -> None:
         """Whole or not at all, and durable: temporary file, fsync, rename, fsync of the directory."""
@@ -45,6 +66,8 @@ class CutNote:
     @property
     def features(self) -> tuple[str, ...]:
         """What the greeting says about it. What was asked for, and did not end in a cut, is undone."""
+        if self.state in STANDING:
+            return ("cut", "handed")
         if self.state == "cut":
             return ("cut",)
         return ("rollback",) if self.state in ("asked", "undone") else ()

@@ -3,12 +3,14 @@ talk to."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 from livelift.control.server import ControlServer, Reply
-from livelift.errors import StateError
+from livelift.errors import LockedError, StateError
 from livelift.lifecycle.states import State
 from livelift.model.record import Kind, Mark
 from livelift.platform.system import os
@@ -29,10 +31,18 @@ closing verification compares all of it by changed stamps; what it finds is read
 class SourceService:
     """``make_cutover`` builds a `livelift.cutover` over this object (floor 3 rooms do not know each other)."""
 
-    def __init__(self, agent: SourceAgent, make_cutover: Callable[[SourceService, dict[str, Any]], Any]) -> None:
+    def __init__(
+        self,
+        agent: SourceAgent,
+        make_cutover: Callable[[SourceService, dict[str, Any]], Any],
+        fence: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        """``fence``: what is taken from this machine, and what a fence keeper did, for the status."""
         self.agent = agent
         self._make_cutover = make_cutover
+        self._fence = fence
         self._cutover: Any = None
+        self._cutting = threading.Lock()
         self._last_bytes = (time.monotonic(), 0)
         self._rate = 0.0
         self.cut_result: dict[str, Any] = {}
@@ -51,6 +61,8 @@ class SourceService:
 
     def close(self) -> None:
         self._control.close()
+        if self._cutover is not None and self.agent.note.stands:
+            self._cutover.fence_stays()
 
     # -- status ------------------------------------------------------------------------------------------------------
 
@@ -121,6 +133,8 @@ class SourceService:
             "target": agent.target_facts,
             "cut": self.cut_result,
             "kind": "server" if agent.config.server else "data",
+            "note": agent.note.state,
+            "fence": self._fence(),
             "uptime": round(now - agent.began, 1),
             "base_bytes": walker.readers.bytes,
             "initial_seconds": round(agent.initial_done - agent.began, 3) if agent.initial_done else None,
@@ -213,10 +227,19 @@ class SourceService:
                 "lag": status["lag"],
             }
             return
-        cutover = self._make_cutover(self, request)
-        for name in cutover.run():
-            yield {"step": name, "state": str(agent.state)}
-        self._cutover = cutover
+        if not self._cutting.acquire(blocking=False):
+            raise LockedError("a cutover is under way", remedy="wait for it: livelift status --watch")
+        try:
+            yield from self._attempt(request)
+        finally:
+            self._cutting.release()
+
+    def _attempt(self, request: dict[str, Any]) -> Iterator[Reply]:
+        agent = self.agent
+        self._cutover = cutover = self._make_cutover(self, request)
+        with closing(cutover.run()) as going:
+            for name in going:
+                yield {"step": name, "state": str(agent.state)}
         result = cutover.result
         self.cut_result = {
             "state": str(agent.state),
@@ -271,7 +294,7 @@ class SourceService:
         if set(agent.choice.blind_to) - COMPARED:
             agent.walker.add(0, True)  # what no event told: changed stamps
         agent.drain.settle(deadline)
-        agent.purge_limbo()
+        agent.house.purge_limbo()
         agent.drain.settle(deadline)
         lsn = agent.journal.put(Kind.FENCE, Mark("cutover"))
         agent.drain.wait_applied(lsn, deadline)

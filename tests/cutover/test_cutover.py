@@ -5,7 +5,7 @@ import time
 import pytest
 
 from livelift.cutover.cutover import Cutover
-from livelift.errors import MismatchError, RetryError, StateError
+from livelift.errors import MismatchError, ProgramError, RetryError, StateError
 from livelift.lifecycle.states import State, move
 from livelift.model.verdict import Verdict
 
@@ -50,6 +50,17 @@ class Scene:
         self.fence_down_at = time.monotonic()
         self.calls.append("down")
 
+    def ready(self) -> None:
+        assert not self.fenced
+        self._call("ready")
+
+    def check(self) -> None:
+        assert self.fenced
+        self._call("check")
+
+    def hold(self) -> None:
+        raise AssertionError("nobody goes away here")
+
     def prepare(self, deadline: float) -> None:
         assert not self.fenced
         self.deadlines.add(deadline)
@@ -92,7 +103,7 @@ def test_the_order_and_what_was_measured():
     ticks = iter(range(0, 1000, 5))
     cutover = attempt(scene, lambda: float(next(ticks)))
     assert list(cutover.run()) == ["prepare", "fence", "drain", "verify", "cut"]
-    assert scene.calls == ["prepare", "up", "drain", "verify", "cut"]
+    assert scene.calls == ["prepare", "ready", "up", "drain", "verify", "check", "cut"]
     assert scene.state is State.CUT
     assert scene.fenced, "the source stays fenced after the cut"
     assert scene.deadlines == {100.0}
@@ -101,7 +112,7 @@ def test_the_order_and_what_was_measured():
     assert not scene.fenced
 
 
-@pytest.mark.parametrize("step", ["prepare", "up", "drain", "verify", "repair", "cut"])
+@pytest.mark.parametrize("step", ["prepare", "ready", "up", "drain", "verify", "repair", "check", "cut"])
 def test_a_failure_at_any_step_lets_the_workload_go_within_a_second(step):
     scene = Scene([DIFFERENT, EQUAL], fails=step)
     cutover = attempt(scene)
@@ -120,7 +131,8 @@ def test_a_failure_at_any_step_lets_the_workload_go_within_a_second(step):
 def test_differences_are_read_again_twice():
     scene = Scene([DIFFERENT, DIFFERENT, EQUAL])
     list(attempt(scene).run())
-    assert scene.calls == ["prepare", "up", *["drain", "verify", "repair"] * 2, "drain", "verify", "cut"]
+    again = ["drain", "verify", "repair"]
+    assert scene.calls == ["prepare", "ready", "up", *again, *again, "drain", "verify", "check", "cut"]
     assert scene.state is State.CUT
 
 
@@ -185,3 +197,49 @@ def test_an_attempt_that_is_refused_leaves_the_fence_of_another_alone(state):
         list(going)
     assert scene.fenced
     assert scene.state is state
+
+
+class Hooks:
+    """Writes down what is asked of it in between, and fails at one."""
+
+    def __init__(self, scene: Scene, fails: str = "") -> None:
+        self.scene = scene
+        self.fails = fails
+        self.errors: list[str] = []
+
+    def __call__(self, step: str, when: str, error: str = "") -> None:
+        if error:
+            self.errors.append(error)
+        self.scene.calls.append(f"{step}.{when}")
+        if self.fails == f"{step}.{when}":
+            raise ProgramError(f"hook {self.fails}")
+
+
+def test_hooks_stand_around_each_step():
+    scene = Scene()
+    list(Cutover(scene, scene, "night", 100.0, hook=Hooks(scene)).run())
+    assert scene.calls == [
+        *("prepare.before", "prepare", "prepare.after", "fence.before", "ready", "up", "fence.after"),
+        *("drain.before", "drain", "drain.after", "verify.before", "verify", "verify.after"),
+        *("cut.before", "check", "cut", "cut.after"),
+    ]
+
+
+@pytest.mark.parametrize("step", ["prepare", "fence", "drain", "verify", "cut"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_hook_that_fails_fails_the_step_and_is_told_to_the_last_hook(step, when):
+    scene = Scene()
+    hooks = Hooks(scene, f"{step}.{when}")
+    with pytest.raises(ProgramError, match=f"hook {step}.{when}"):
+        list(Cutover(scene, scene, "night", 100.0, hook=hooks).run())
+    assert not scene.fenced
+    assert scene.state is State.FOLLOWING
+    assert scene.calls[-1] == "abort.after", "when all is undone"
+    assert hooks.errors == [f"{step}: hook {step}.{when}"]
+
+
+def test_hooks_after_an_abort_can_break_nothing(caplog):
+    scene = Scene(fails="drain")
+    with pytest.raises(RetryError, match="drain"):
+        list(Cutover(scene, scene, "night", 100.0, hook=Hooks(scene, "abort.after")).run())
+    assert "hook abort.after" in caplog.text

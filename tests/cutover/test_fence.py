@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from livelift.cutover.fence import FreezeFence, OpenFence
+from livelift.cutover.taken import Taken, load
 from livelift.errors import LiveliftError, StateError
 from livelift.platform.linux.cgroups import Freezer, hierarchies
 
@@ -76,26 +77,32 @@ def writers(hierarchy: Path, tmp_path: Path) -> Iterator[list[Writer]]:
             writer.close()
 
 
-def fence_of(writers: list[Writer], timeout: float = 5.0) -> FreezeFence:
-    return FreezeFence([os.fsencode(w.group) for w in writers], timeout)
+PASSING = ("", "fenced")
+
+
+def fence_of(directory: Path, writers: list[Writer], timeout: float = 5.0) -> FreezeFence:
+    return FreezeFence(os.fsencode(directory), [os.fsencode(w.group) for w in writers], PASSING, timeout)
 
 
 @pytest.mark.root
-def test_nobody_writes_behind_the_fence_and_everybody_after_it(writers):
-    fence = fence_of(writers)
+def test_nobody_writes_behind_the_fence_and_everybody_after_it(writers, tmp_path):
+    fence = fence_of(tmp_path, writers)
     assert all(os.fsdecode(w.group) in fence.name for w in writers)
+    fence.ready()
     fence.up()
+    fence.check()
     assert not any(w.writes() for w in writers)
     began = time.monotonic()
     fence.down()
     assert time.monotonic() - began < 1.0
     assert all(w.writes(0.3) for w in writers)
+    assert not (tmp_path / "fence.json").exists()
     fence.down()  # taking it down twice does no harm
     assert all(w.writes(0.3) for w in writers)
 
 
 @pytest.mark.root
-def test_all_or_none(writers, hierarchy):
+def test_all_or_none(writers, hierarchy, tmp_path):
     """The second group holds this very process: refused, and the first group is let go again."""
     ours = hierarchy / f"livelift-fence-{os.getpid()}-own"
     ours.mkdir()
@@ -106,7 +113,8 @@ def test_all_or_none(writers, hierarchy):
     )[2]
     try:
         (ours / "cgroup.procs").write_text(str(os.getpid()))
-        fence = FreezeFence([os.fsencode(writers[0].group), os.fsencode(ours)], 5.0)
+        groups = [os.fsencode(writers[0].group), os.fsencode(ours)]
+        fence = FreezeFence(os.fsencode(tmp_path), groups, PASSING, 5.0)
         with pytest.raises(StateError, match="holds the agent itself"):
             fence.up()
         assert writers[0].writes(0.3)
@@ -117,53 +125,46 @@ def test_all_or_none(writers, hierarchy):
 
 def test_a_group_that_cannot_be_frozen_is_refused_before_anything_stands_still(tmp_path):
     with pytest.raises(LiveliftError, match="cannot be frozen"):
-        FreezeFence([os.fsencode(tmp_path)])
+        FreezeFence(os.fsencode(tmp_path), [os.fsencode(tmp_path)], PASSING)
 
 
-def test_a_group_that_fails_lets_the_others_go(monkeypatch):
-    class Fake:
-        def __init__(self, path: bytes) -> None:
-            self.path = path
-            self.frozen = False
-            made.append(self)
-
-        def freeze(self, timeout: float) -> None:
-            self.frozen = True
-            if self.path == b"bad":
-                raise OSError("no such cgroup any more")
-
-        def thaw(self) -> None:
-            self.frozen = False
-
-    made: list[Fake] = []
-    monkeypatch.setattr("livelift.cutover.fence.Freezer", Fake)
-    with pytest.raises(OSError, match="no such cgroup"):
-        FreezeFence([b"good", b"bad", b"never reached"]).up()
-    assert not any(f.frozen for f in made)
+@pytest.mark.root
+def test_what_is_taken_is_written_down_before(writers, tmp_path, monkeypatch):
+    fence = fence_of(tmp_path, writers)
+    seen: list[object] = []
+    monkeypatch.setattr("livelift.cutover.fence.freeze_all", lambda *_: seen.append(load(os.fsencode(tmp_path))))
+    fence.up()
+    assert seen == [Taken(groups=tuple(os.fsdecode(w.group) for w in writers))]
 
 
-def test_every_group_is_let_go_even_if_one_is_stuck_and_one_is_gone(monkeypatch):
-    class Fake:
-        def __init__(self, path: bytes) -> None:
-            self.path = path
+@pytest.mark.root
+def test_another_process_takes_it_down(writers, tmp_path):
+    """As after a restart: all that is known is in the state directory."""
+    fence_of(tmp_path, writers).up()
+    assert not any(w.writes() for w in writers)
+    fence_of(tmp_path, writers).down()
+    assert all(w.writes(0.3) for w in writers)
 
-        def thaw(self) -> None:
-            if self.path == b"gone":
-                raise FileNotFoundError(2, "no such cgroup")
-            if self.path == b"stuck":
-                raise PermissionError(1, "not permitted")
-            thawed.append(self.path)
 
-    thawed: list[bytes] = []
-    monkeypatch.setattr("livelift.cutover.fence.Freezer", Fake)
-    FreezeFence([b"gone", b"a"]).down()
-    with pytest.raises(PermissionError):
-        FreezeFence([b"gone", b"stuck", b"b"]).down()
-    assert thawed == [b"a", b"b"]
+@pytest.mark.root
+def test_a_group_that_somebody_thawed_or_a_keeper_that_ended_is_no_fence(writers, tmp_path):
+    fence = fence_of(tmp_path, writers)
+    fence.ready()
+    fence.up()
+    Freezer(os.fsencode(writers[1].group)).thaw()
+    with pytest.raises(StateError, match="is not frozen any more"):
+        fence.check()
+    assert fence._keeper._process is not None
+    fence._keeper._process.kill()
+    fence._keeper._process.wait()
+    with pytest.raises(StateError, match="the fence keeper has ended"):
+        fence.check()
+    fence.down()
+    assert all(w.writes(0.3) for w in writers)
 
 
 def test_no_fence():
     fence = OpenFence()
-    fence.up()
-    fence.down()
+    for act in (fence.ready, fence.up, fence.check, fence.hold, fence.down):
+        act()
     assert "none" in fence.name

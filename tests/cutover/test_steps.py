@@ -75,3 +75,19 @@ def test_somebody_who_stops_listening_is_a_failure_too(stop):
         with pytest.raises(KeyboardInterrupt):
             going.throw(KeyboardInterrupt())
     assert trail.done == ["one", "undo two", "undo one"]
+
+
+def test_what_cannot_wait_comes_before_every_other_undo():
+    done: list[str] = []
+
+    def fail() -> None:
+        raise ValueError
+
+    steps = [
+        Step("one", lambda: None, lambda: done.append("undo one"), lambda: done.append("at once one")),
+        Step("two", lambda: None, lambda: done.append("undo two")),
+        Step("three", fail, None, lambda: done.append("at once three")),
+    ]
+    with pytest.raises(ValueError):
+        list(run(steps))
+    assert done == ["at once three", "at once one", "undo two", "undo one"]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import subprocess
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from livelift.demo.fence import hierarchy
+from livelift.platform.linux.cgroups import Freezer
 from tests.loopfs import loop_filesystem
 from tests.oracle import trees
 from tests.oracle.pair import why_unavailable
@@ -47,3 +52,35 @@ def disks(request: pytest.FixtureRequest) -> Iterator[Disks]:
         yield disks
         for tree in (disks.source, disks.target):
             trees.clean_flags(tree)
+
+
+@pytest.fixture
+def service() -> Iterator[tuple[Path, Callable[[str], subprocess.Popen[bytes]]]]:
+    """A cgroup of the test's own, and how to start a shell loop in it."""
+    group = hierarchy() / f"livelift-test-{os.getpid()}"
+    group.mkdir()
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(script: str) -> subprocess.Popen[bytes]:
+        enter = f"echo $$ > {group}/cgroup.procs && exec /bin/sh -c {script!r}"
+        started.append(subprocess.Popen(["/bin/sh", "-c", enter]))
+        _wait(lambda: str(started[-1].pid) in (group / "cgroup.procs").read_text().split(), "it enters its group")
+        return started[-1]
+
+    try:
+        yield group, start
+    finally:
+        for process in started:
+            process.kill()
+        Freezer(os.fsencode(group)).thaw()
+        for process in started:
+            process.wait(10)
+        _wait(lambda: not (group / "cgroup.procs").read_text().split(), "the group is empty")
+        group.rmdir()
+
+
+def _wait(condition: Callable[[], bool], what: str, timeout: float = 60) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {timeout} s: {what}"
+        time.sleep(0.05)

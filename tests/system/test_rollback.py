@@ -6,14 +6,13 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from livelift.control.client import RemoteFailure, call
-from livelift.demo.fence import hierarchy
 from livelift.platform.linux.cgroups import Freezer
 from tests.oracle.compare import assert_equal
 from tests.oracle.pair import LIVELIFT, LivePair, Side, environment
@@ -51,31 +50,6 @@ def change(source: Path, word: bytes) -> None:
     (source / "data").joinpath(word.decode()).mkdir()
     (source / "data/file-5").replace(source / "data" / word.decode() / "moved")
     (source / "data/file-5").write_bytes(word)
-
-
-@pytest.fixture
-def service() -> Iterator[tuple[Path, Callable[[str], subprocess.Popen[bytes]]]]:
-    """A cgroup of the test's own, and how to start a shell loop in it."""
-    group = hierarchy() / f"livelift-test-{os.getpid()}"
-    group.mkdir()
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(script: str) -> subprocess.Popen[bytes]:
-        enter = f"echo $$ > {group}/cgroup.procs && exec /bin/sh -c {script!r}"
-        started.append(subprocess.Popen(["/bin/sh", "-c", enter]))
-        wait_for(lambda: str(started[-1].pid) in (group / "cgroup.procs").read_text().split(), "it enters its group")
-        return started[-1]
-
-    try:
-        yield group, start
-    finally:
-        for process in started:
-            process.kill()
-        Freezer(os.fsencode(group)).thaw()
-        for process in started:
-            process.wait(10)
-        wait_for(lambda: not (group / "cgroup.procs").read_text().split(), "the group is empty")
-        group.rmdir()
 
 
 @pytest.mark.parametrize("mode", ["fanotify", "inotify"])
@@ -193,25 +167,3 @@ def test_a_cutover_that_fails_unfences_within_a_second(
         wait_for(lambda: beat.stat().st_size > size, "the service goes on", 10)
         pair.cutover()
         assert_equal(disks.source, disks.target)
-
-
-def test_an_agent_that_dies_while_fenced_thaws_when_it_is_started_again(
-    disks: Disks, service: tuple[Path, Callable[[str], subprocess.Popen[bytes]]], tmp_path: Path
-) -> None:
-    group, start = service
-    some_files(disks.source / "data")
-    start("while :; do sleep 0.05; done")
-    freezer = Freezer(os.fsencode(group))
-    arguments = ["--fence-cgroup", str(group)]
-    with LivePair([(disks.source, disks.target)], tmp_path, source_arguments=arguments) as pair:
-        pair.wait_following()
-        for answer in call(os.fsencode(pair.states["source"]), "cutover", 120, timeout=60):
-            if answer.get("step") == "drain":
-                break
-        assert freezer.frozen
-        pair.kill9("source")
-        pair.restart("source")
-        wait_for(lambda: not freezer.frozen, "thawed", 30)
-        pair.wait_following()
-        pair.cutover()
-    assert_equal(disks.source, disks.target)

@@ -5,11 +5,16 @@ Documentation/admin-guide/cgroup-v2.rst (cgroup.freeze, cgroup.events), cgroup-v
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import select
 import time
+from collections.abc import Sequence
 
 from livelift.errors import RetryError, StateError
+
+log = logging.getLogger(__name__)
 
 _RETRY = 0.02  # seconds between two looks at freezer.state, which cannot be polled
 
@@ -38,20 +43,20 @@ class Freezer:
     def freeze(self, timeout: float = 10.0) -> None:
         """Returns when every task stands still. After ``timeout`` seconds all are let go again and it is a RetryError:
         a task in an uninterruptible wait (a dead NFS server) can not be stopped."""
+        freeze_all([self], timeout)
+
+    def begin(self) -> None:
+        """Ask for it; `wait` tells when it is so."""
         if os.getpid() in self.pids():
             raise StateError(f"{os.fsdecode(self.path)} holds the agent itself")
-        deadline = time.monotonic() + timeout
-        try:
-            done = self._freeze2(deadline) if self.version == 2 else self._freeze1(deadline)
-        except BaseException:
-            self.thaw()
-            raise
-        if not done:
-            self.thaw()
-            raise RetryError(
-                f"{os.fsdecode(self.path)} did not freeze within {timeout:g} s",
-                remedy="look for tasks in state D (ps -eo pid,stat,wchan,cmd) and try again",
-            )
+        if self.version == 2:
+            _write(self.path + b"/cgroup.freeze", b"1")
+        else:
+            _write(self.path + b"/freezer.state", b"FROZEN")
+
+    def wait(self, deadline: float) -> bool:
+        """Whether every task stands still by then (of the monotonic clock)."""
+        return self._wait2(deadline) if self.version == 2 else self._wait1(deadline)
 
     def thaw(self) -> None:
         if self.version == 2:
@@ -70,12 +75,11 @@ class Freezer:
                     continue
         return found
 
-    def _freeze2(self, deadline: float) -> bool:
+    def _wait2(self, deadline: float) -> bool:
         fd = os.open(self.path + b"/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
         try:
             poll = select.poll()
             poll.register(fd, select.POLLPRI)
-            _write(self.path + b"/cgroup.freeze", b"1")
             while b"frozen 1" not in os.pread(fd, 4096, 0):
                 if (left := deadline - time.monotonic()) <= 0:
                     return False
@@ -84,15 +88,52 @@ class Freezer:
         finally:
             os.close(fd)
 
-    def _freeze1(self, deadline: float) -> bool:
-        while True:
-            # Written again on every turn: the v1 freezer gives up on tasks that were just waking or forking.
-            _write(self.path + b"/freezer.state", b"FROZEN")
-            if self.frozen:
-                return True
+    def _wait1(self, deadline: float) -> bool:
+        while not self.frozen:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(_RETRY)
+            # Written again on every turn: the v1 freezer gives up on tasks that were just waking or forking.
+            _write(self.path + b"/freezer.state", b"FROZEN")
+        return True
+
+
+def freeze_all(freezers: Sequence[Freezer], timeout: float = 10.0, may_go: bool = False) -> None:
+    """All or none, and all at once: the slowest counts, not the sum. RetryError: one did not stand still in time.
+    ``may_go``: a group that is gone meanwhile held nobody and is no error."""
+    deadline = time.monotonic() + timeout
+    try:
+        for freezer in freezers:
+            if not may_go or os.path.isdir(freezer.path):
+                freezer.begin()
+        for freezer in freezers:
+            if not _stands_still(freezer, deadline, may_go):
+                raise RetryError(
+                    f"{os.fsdecode(freezer.path)} did not freeze within {timeout:g} s",
+                    remedy="look for tasks in state D (ps -eo pid,stat,wchan,cmd) and try again",
+                )
+    except BaseException:
+        for freezer in freezers:
+            try:
+                freezer.thaw()
+            except OSError as error:
+                if not is_gone(error):
+                    log.error("%s cannot be let go: %s", os.fsdecode(freezer.path), error)
+        raise
+
+
+def _stands_still(freezer: Freezer, deadline: float, may_go: bool) -> bool:
+    try:
+        return freezer.wait(deadline)
+    except OSError as error:
+        if may_go and is_gone(error):
+            return True
+        raise
+
+
+def is_gone(error: OSError) -> bool:
+    """A group that is gone (removed before it was opened, or after) holds nobody."""
+    return error.errno in (errno.ENOENT, errno.ENODEV)
 
 
 def cgroup_of_pid(pid: int) -> bytes:
@@ -128,7 +169,8 @@ def cgroup_of_unit(unit: str) -> bytes:
 
 
 def hierarchies() -> dict[bytes, bytes]:
-    """Where the cgroup v2 tree (b"v2") and the v1 freezer tree (b"v1") are mounted, from mountinfo."""
+    """Where the cgroup v2 tree (b"v2"), the v1 freezer tree (b"v1") and systemd's own v1 tree (b"systemd") are mounted,
+    from mountinfo."""
     found: dict[bytes, bytes] = {}
     for line in _read(b"/proc/self/mountinfo").splitlines():
         fields, _, tail = line.partition(b" - ")
@@ -138,6 +180,8 @@ def hierarchies() -> dict[bytes, bytes]:
             found.setdefault(b"v2", mountpoint)
         elif fstype == b"cgroup" and b"freezer" in options.split(b","):
             found.setdefault(b"v1", mountpoint)
+        elif fstype == b"cgroup" and b"name=systemd" in options.split(b","):
+            found.setdefault(b"systemd", mountpoint)
     return found
 
 

@@ -76,8 +76,7 @@ def test_found_by_pid_and_by_unit(group: Path, busy: subprocess.Popen[bytes]) ->
 
 def test_a_freeze_that_does_not_come_is_undone(group: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     freezer = Freezer(os.fsencode(group))
-    monkeypatch.setattr(freezer, "_freeze2", lambda deadline: False)
-    monkeypatch.setattr(freezer, "_freeze1", lambda deadline: False)
+    monkeypatch.setattr(freezer, "wait", lambda deadline: False)
     with pytest.raises(RetryError, match="did not freeze within"):
         freezer.freeze(0.01)
     assert not freezer.frozen
