@@ -55,11 +55,7 @@ def check_boot_loader(source: ServerFacts, target: ServerFacts) -> Iterator[Find
 
 
 def why_no_one_shot(target: ServerFacts) -> str:
-    """Why the next boot alone cannot be chosen, or an empty string.
-
-    GRUB clears next_entry by writing to grubenv, which it can do only in plain blocks of a disk (grub manual,
-    "Environment block"): not on LVM, RAID, LUKS or btrfs. The firmware's BootNext has no such limit.
-    """
+    """Why the next boot alone cannot be chosen, or an empty string. The firmware's BootNext has no limit of GRUB's."""
     loader = target.boot_loader
     if target.firmware.kind == "uefi" and loader.efi:
         return ""
@@ -67,6 +63,13 @@ def why_no_one_shot(target: ServerFacts) -> str:
         return ""
     if loader.kind == "grub-legacy":
         return "GRUB legacy's savedefault --once depends on the build"
+    return why_grub_cannot_write(target)
+
+
+def why_grub_cannot_write(target: ServerFacts) -> str:
+    """Why GRUB 2 cannot change its environment block, or an empty string: it can do so only in plain blocks of a disk
+    (grub manual, "Environment block"), not on LVM, RAID, LUKS or btrfs."""
+    loader = target.boot_loader
     if not loader.environment:
         return "GRUB has no environment block"
     holder = target.holder(loader.environment)

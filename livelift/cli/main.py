@@ -27,6 +27,7 @@ VERBS = {
     "probe": "probe",
     "hive": "hive",
     "adapt-windows": "adapt_windows",
+    "takeover": "takeover",
     "takeover-windows": "takeover_windows",
     "demo": "demo",
 }

@@ -1,4 +1,4 @@
-"""Reads the names in an initramfs: cpio archives one after the other, the last one mostly compressed.
+"""Reads an initramfs: cpio archives one after the other, the last one mostly compressed.
 
 The format is the kernel's (Documentation/driver-api/early-userspace/buffer-format.rst). Microcode comes first, in an
 archive of its own that is not compressed; then the archive proper. Nothing is unpacked to disk.
@@ -7,12 +7,11 @@ archive of its own that is not compressed; then the archive proper. Nothing is u
 from __future__ import annotations
 
 import bz2
-import gzip
 import io
 import lzma
 import zlib
-from collections.abc import Callable, Iterator
-from typing import IO, Any, Final, NamedTuple, Protocol, cast
+from collections.abc import Callable, Container, Iterator
+from typing import Any, Final, NamedTuple, Protocol
 
 import zstandard
 
@@ -69,30 +68,67 @@ class Source(io.RawIOBase):
         self._held = self._held[size:]
         return found
 
+    def unread(self, data: bytes) -> None:
+        """Bytes that were read and are to be read again."""
+        self._held = data + self._held
+
     def skip(self, size: int) -> None:
         while size:
             size -= len(self.take(min(size, _PIECE)))
 
 
-def _zstd(stream: Source) -> Readable:
-    plain = cast("IO[bytes]", stream)
-    return zstandard.ZstdDecompressor(max_window_size=1 << 31).stream_reader(plain, read_across_frames=True)
+class Decompressor(Protocol):
+    """What the standard library and zstandard have in common: one frame or member."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
 
 
-def _xz(stream: Source) -> Readable:
-    return lzma.LZMAFile(io.BufferedReader(stream))
+class _Unpacked:
+    """Frames of one kind that follow each other directly. What comes behind them goes back to the source."""
+
+    def __init__(self, source: Source, magic: bytes, new: Callable[[], Decompressor]) -> None:
+        self._source = source
+        self._magic = magic
+        self._new = new
+        self._frame: Decompressor | None = new()
+
+    def read(self, size: int, /) -> bytes:
+        while self._frame is not None:
+            piece = self._source.read(_PIECE)
+            found = self._frame.decompress(piece)
+            if self._frame.eof:
+                self._source.unread(self._frame.unused_data)
+                self._frame = self._new() if self._source.peek(len(self._magic)) == self._magic else None
+            elif not piece:
+                raise EOFError("it ends in the middle of compressed data")
+            if found:
+                return found
+        return b""
 
 
-def _lzma(stream: Source) -> Readable:
-    return lzma.LZMAFile(io.BufferedReader(stream), format=lzma.FORMAT_ALONE)
+def _opener(magic: bytes, new: Callable[[], Decompressor]) -> Callable[[Source], Readable]:
+    return lambda source: _Unpacked(source, magic, new)
 
 
-COMPRESSIONS: Final[tuple[tuple[bytes, str, Callable[[Source], Readable]], ...]] = (
-    (b"\x1f\x8b", "gzip", lambda stream: gzip.GzipFile(fileobj=stream)),
+def _zstd() -> Decompressor:
+    return zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
+
+
+_NEW: Final[tuple[tuple[bytes, str, Callable[[], Decompressor]], ...]] = (
+    (b"\x1f\x8b", "gzip", lambda: zlib.decompressobj(31)),  # 16 + 15: a gzip header, the largest window
     (b"\x28\xb5\x2f\xfd", "zstd", _zstd),
-    (b"\xfd7zXZ\0", "xz", _xz),
-    (b"\x5d\0\0", "lzma", _lzma),
-    (b"BZh", "bzip2", lambda stream: bz2.BZ2File(io.BufferedReader(stream))),
+    (b"\xfd7zXZ\0", "xz", lzma.LZMADecompressor),
+    (b"\x5d\0\0", "lzma", lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE)),
+    (b"BZh", "bzip2", bz2.BZ2Decompressor),
+)
+COMPRESSIONS: Final[tuple[tuple[bytes, str, Callable[[Source], Readable]], ...]] = (
+    *((magic, name, _opener(magic, new)) for magic, name, new in _NEW),
     (LZ4_LEGACY, "lz4", Lz4Reader),
     (LZ4_FRAME, "lz4", Lz4Reader),
 )
@@ -102,26 +138,70 @@ COMPRESSIONS: Final[tuple[tuple[bytes, str, Callable[[Source], Readable]], ...]]
 def entries(image: Readable) -> Iterator[Entry]:
     """All entries of all archives of an image. CorruptError: it ends in the middle, is damaged, is compressed with lzo,
     or is no initramfs at all."""
+    return (entry for entry, _ in contents(image, ()))
+
+
+def contents(image: Readable, wanted: Container[bytes]) -> Iterator[tuple[Entry, bytes | None]]:
+    """As `entries`, with the content of those whose names are ``wanted``."""
     try:
-        yield from _archives(Source(image))
+        yield from _archives(Source(image), wanted)
     except (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError, ValueError) as error:
         raise CorruptError(f"initramfs: {error}", remedy=REMEDY) from error
 
 
-def _archives(stream: Source) -> Iterator[Entry]:
+def compression(image: Readable) -> str:
+    """Name of how the main archive is compressed; empty if it is not. CorruptError, as `entries`."""
+    stream = Source(image)
+    try:
+        while head := _after_padding(stream):
+            if head[:6] not in MAGICS:
+                return next((name for magic, name, _ in COMPRESSIONS if head.startswith(magic)), "lzo")
+            for _ in _archive(stream, ()):
+                pass
+    except (EOFError, ValueError) as error:
+        raise CorruptError(f"initramfs: {error}", remedy=REMEDY) from error
+    return ""
+
+
+def plain(image: Readable) -> Iterator[bytes]:
+    """An image with nothing compressed, in pieces. CorruptError, as `entries`."""
+    try:
+        yield from _plain(Source(image))
+    except (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError, ValueError) as error:
+        raise CorruptError(f"initramfs: {error}", remedy=REMEDY) from error
+
+
+def _plain(stream: Source) -> Iterator[bytes]:
+    while head := _after_padding(stream):
+        if head[:6] not in MAGICS:
+            opener = next(opener for magic, _, opener in COMPRESSIONS if head.startswith(magic))
+            yield from _plain(Source(opener(stream)))
+            continue
+        name = b""
+        while name != TRAILER:
+            header = stream.take(HEADER)
+            if header[:6] not in MAGICS or not header.isalnum():
+                raise ValueError(f"no cpio header where one is due: {header[:6]!r}")
+            size, name_size = int(header[54:62], 16), int(header[94:102], 16)
+            name = stream.take(name_size)
+            yield header + name
+            yield stream.take(-(HEADER + name_size) % 4 + size + -size % 4)
+            name = name.rstrip(b"\0")
+
+
+def _archives(stream: Source, wanted: Container[bytes]) -> Iterator[tuple[Entry, bytes | None]]:
     empty = True
     while head := _after_padding(stream):
         empty = False
         if head[:6] in MAGICS:
-            yield from _archive(stream)
+            yield from _archive(stream, wanted)
             continue
         if head.startswith(b"\x89LZO"):
             raise ValueError("compressed with lzo, which is not read here")
         opener = next((opener for magic, _, opener in COMPRESSIONS if head.startswith(magic)), None)
         if opener is None:
             raise ValueError(f"neither cpio nor a known compression: {head[:6].hex(' ')}")
-        yield from _archives(Source(opener(stream)))
-        return
+        yield from _archives(Source(opener(stream)), wanted)
     if empty:
         raise ValueError("it is empty")
 
@@ -136,7 +216,7 @@ def _after_padding(stream: Source) -> bytes:
     return b""
 
 
-def _archive(stream: Source) -> Iterator[Entry]:
+def _archive(stream: Source, wanted: Container[bytes]) -> Iterator[tuple[Entry, bytes | None]]:
     while True:
         header = stream.take(HEADER)
         if header[:6] not in MAGICS or not header.isalnum():
@@ -149,5 +229,6 @@ def _archive(stream: Source) -> Iterator[Entry]:
         stream.skip(-(HEADER + name_size) % 4)
         if name == TRAILER:
             return
-        yield Entry(name, mode, size)
-        stream.skip(size + -size % 4)
+        found = stream.take(size) if name in wanted else None
+        yield Entry(name, mode, size), found
+        stream.skip((0 if found is not None else size) + -size % 4)

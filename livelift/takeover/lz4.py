@@ -37,6 +37,7 @@ class Lz4Reader:
         if flags >> 6 != 1:
             raise ValueError("an LZ4 frame of another version")
         self._linked, self._block_sum = not flags & 0x20, bool(flags & 0x10)
+        self._content_sum = bool(flags & 0x04)
         self._stream.take((8 if flags & 0x08 else 0) + (4 if flags & 0x01 else 0) + 1)
 
     def read(self, size: int, /) -> bytes:
@@ -59,6 +60,7 @@ class Lz4Reader:
             return decompress(self._stream.take(length), _LEGACY_BLOCK, b"")
         if not length:
             self._done = True
+            self._stream.take(4 if self._content_sum else 0)
             return b""
         raw = self._stream.take(length & 0x7FFFFFFF)
         if self._block_sum:

@@ -19,11 +19,12 @@ from livelift.model.facts import ServerFacts
 from livelift.platform.linux.inside import run_inside
 from livelift.takeover import cpio
 from livelift.takeover.boot_entries import BootEntry, bls_entry, file_of, grub_entries, legacy_entries
+from livelift.takeover.elf import interpreter
+from livelift.takeover.switch import ADAPTED, is_own_menu
 
 INITS = ("/sbin/init", "/usr/sbin/init", "/etc/init", "/bin/init")
 """What an initramfs tries: init= of the command line, then these (init/main.c has a similar list)."""
 FORGIVING = ("nofail", "noauto", "x-systemd.automount")
-_PT_INTERP = 3
 
 
 def probe(root: str, target: ServerFacts, run: Callable[..., str] = run_inside) -> list[Finding]:
@@ -50,26 +51,6 @@ def _stop(id: str, diagnosis: str, remedy: str) -> Finding:
 def check_init(host: Host) -> Iterator[Finding]:
     if not any(stat.S_ISREG(mode) and mode & 0o111 for mode in map(host.mode, INITS)):
         yield _stop("probe-init", f"none of {', '.join(INITS)} is a program", "is the copy complete? verify it")
-
-
-def interpreter(head: bytes) -> str:
-    """The program interpreter (dynamic loader) that an ELF file asks for; empty if it is static. ValueError: no ELF.
-
-    ELF-64 and ELF-32, both byte orders: e_phoff, e_phentsize, e_phnum, then the program headers (elf(5)).
-    """
-    if head[:4] != b"\x7fELF" or len(head) < 64:
-        raise ValueError("not an ELF file")
-    order, wide = ("<" if head[5] == 1 else ">"), head[4] == 2
-    (table,) = struct.unpack_from(order + ("Q" if wide else "I"), head, 32 if wide else 28)
-    size, count = struct.unpack_from(order + "HH", head, 54 if wide else 42)
-    for number in range(count):
-        at = table + number * size
-        if struct.unpack_from(order + "I", head, at)[0] == _PT_INTERP:
-            form, offset_at, length_at = ("Q", 8, 32) if wide else ("I", 4, 16)
-            (offset,) = struct.unpack_from(order + form, head, at + offset_at)
-            (length,) = struct.unpack_from(order + form, head, at + length_at)
-            return head[offset : offset + length].rstrip(b"\0").decode("utf-8", "backslashreplace")
-    return ""
 
 
 def check_loader(host: Host, root: str, run: Callable[..., str]) -> Iterator[Finding]:
@@ -134,6 +115,8 @@ def boot_entries(host: Host, target: ServerFacts) -> list[BootEntry]:
         paths.sort(key=lambda path: not (default and path.endswith(f"/{default[1]}.conf")))
         return [bls_entry(host.text(path)) for path in paths]
     text = host.text(loader.config) if loader.config else ""
+    if is_own_menu(text):  # the take-over's: the adapted one waits beside it until the system has confirmed
+        text = host.text(f"{loader.config.rpartition('/')[0]}/{ADAPTED}")
     return legacy_entries(text) if loader.kind == "grub-legacy" else grub_entries(text)
 
 

@@ -43,10 +43,7 @@ class Swap:
 
     def standing(self) -> str:
         """old, new, or mixed while a swap is unfinished."""
-        state = self.state()
-        if state is None:
-            return "old"
-        return state.standing if state.settled else "mixed"
+        return _standing(self.state())
 
     def forward(self) -> None:
         """The staged system stands in the live place afterwards. An unfinished swap is finished in its own direction
@@ -90,6 +87,25 @@ class Swap:
             volume = self._volumes[mount]
             volume.settle(volume.read(state.generation), state.direction == "forward")
         write_durably(self._volumes["/"].own, STATE, render_state(state._replace(settled=True)))
+
+
+def standing_at(root: str) -> str:
+    """As `Swap.standing`, from the state file alone. ``root``: where the root's file system is mounted now."""
+    try:
+        fd = os.open(os.path.join(root, ".livelift", "swap"), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return "old"
+    try:
+        raw = read_whole(fd, STATE)
+    finally:
+        os.close(fd)
+    return _standing(parse_state(raw) if raw is not None else None)
+
+
+def _standing(state: State | None) -> str:
+    if state is None:
+        return "old"
+    return state.standing if state.settled else "mixed"
 
 
 def place_for(mount: str) -> str:

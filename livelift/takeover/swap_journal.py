@@ -121,13 +121,15 @@ def _open(raw: bytes, what: str) -> list[str]:
     return body.decode("ascii").splitlines()
 
 
-def write_durably(directory_fd: int, name: str, raw: bytes) -> None:
+def write_durably(directory_fd: int, name: str, raw: bytes, mode: int = 0o600) -> None:
     """The old content or the new, never a part: written beside, synced, renamed, directory synced."""
     new = f"{name}.new"
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600, dir_fd=directory_fd)
     try:
         while raw:
             raw = raw[os.write(fd, raw) :]
+        if mode != 0o600:
+            os.fchmod(fd, mode)
         os.fsync(fd)
     finally:
         os.close(fd)

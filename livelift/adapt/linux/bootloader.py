@@ -14,6 +14,7 @@ from livelift.adapt.linux import bls, cmdline
 from livelift.adapt.linux.case import Case
 from livelift.adapt.linux.kernels import set_aside
 from livelift.adapt.linux.menus import command_line, entries, grub_modules, render_legacy, render_menu
+from livelift.model.facts import ServerFacts
 
 
 def adapt(case: Case) -> None:
@@ -155,12 +156,13 @@ def _legacy(case: Case) -> None:
     )
 
 
-def after_boot(case: Case) -> tuple[tuple[str, ...], ...]:
-    """Commands for the moved system once it runs on its own: they renew what was written for the first boot."""
-    loader, uefi = case.target.boot_loader, case.target.firmware.kind == "uefi"
+def after_boot(target: ServerFacts) -> tuple[tuple[str, ...], ...]:
+    """Commands for the moved system once it runs on its own: they renew what was written for the first boot. Both
+    systems are of one family."""
+    loader, uefi = target.boot_loader, target.firmware.kind == "uefi"
     if loader.kind != "grub2":
         return ()
-    two = case.family != "debian"
+    two = target.release.family != "debian"
     install = "grub2-install" if two else "grub-install"
     refresh = ("grub2-mkconfig", "-o", loader.config) if two else ("update-grub",)
     commands: list[tuple[str, ...]] = []

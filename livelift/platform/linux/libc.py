@@ -9,9 +9,9 @@ import platform
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 _SYSCALLS = {  # /usr/include/asm/unistd_64.h and asm-generic/unistd.h; numbers from 424 on are the same everywhere
-    "x86_64": {"ioprio_get": 252, "ioprio_set": 251, "openat2": 437},
-    "aarch64": {"ioprio_get": 31, "ioprio_set": 30, "openat2": 437},
-    "riscv64": {"ioprio_get": 31, "ioprio_set": 30, "openat2": 437},
+    "x86_64": {"ioprio_get": 252, "ioprio_set": 251, "openat2": 437, "finit_module": 313},
+    "aarch64": {"ioprio_get": 31, "ioprio_set": 30, "openat2": 437, "finit_module": 273},
+    "riscv64": {"ioprio_get": 31, "ioprio_set": 30, "openat2": 437, "finit_module": 273},
 }
 SYSCALLS = _SYSCALLS.get(platform.machine(), {"openat2": 437})
 """Numbers of the system calls that glibc has no function for. A missing one counts as ENOSYS."""

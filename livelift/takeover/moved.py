@@ -1,0 +1,158 @@
+"""In the new system: it confirms, or goes back, or is made final."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from livelift.checks.findings import Finding, Level
+from livelift.errors import ProgramError, StateError
+from livelift.facts.collect import collect
+from livelift.facts.host import Host
+from livelift.takeover import confirm, fit, installing, oneshot, switch, watchdog
+from livelift.takeover.boot_files import BootDirectory
+from livelift.takeover.freeing import delete_tree
+from livelift.takeover.probe import check_boot
+from livelift.takeover.records import BACK, COMMITTING, CONFIRMED, FAILING, TRYING, Config, Records
+from livelift.takeover.site import Opened, Site
+from livelift.takeover.swap import place_for
+from livelift.takeover.swap_journal import write_durably
+
+
+def confirm_now(site: Site, host: Host) -> list[str]:
+    """Look once. What is missing, one line each: then nothing is confirmed. Empty: it is, or this boot of a confirmed
+    system is acknowledged. StateError: the new system does not stand, or is on its way back."""
+    with _standing_new(site) as opened:
+        records, config, state = opened
+        if state.phase == COMMITTING:
+            return []
+        if state.phase not in (TRYING, CONFIRMED):
+            raise StateError(f"the take-over is {state.phase}", remedy="reboot")
+        missing = (
+            confirm.look(host, config.confirm)
+            if state.phase == TRYING
+            else confirm.look_at_network(host, config.confirm)
+        )
+        if missing:
+            write_durably(records.fd, FAILING, "\n".join(missing).encode("utf-8", "backslashreplace"))
+            return missing
+        if state.phase == TRYING or state.starts:
+            records.write_state(state._replace(phase=CONFIRMED, starts=0, reason="", at=time.time_ns()))
+        _become_default(site, host, records, config)
+        watchdog.ask("confirmed")
+        _remove(os.path.join(records.path, FAILING))
+        return []
+
+
+def _become_default(site: Site, host: Host, records: Records, config: Config) -> None:
+    """The new system's own menu, counted by GRUB; where that cannot be, every boot leads over the stage."""
+    with BootDirectory(site.top(config.boot), config.directory) as directory:
+        directory.drop(switch.TRIES)
+        if directory.mode() == switch.COUNTED:
+            return
+        adapted = directory.text(switch.ADAPTED)
+        why = "GRUB cannot count" if config.counting == "stage" else _why_not_adapted(host, adapted)
+        if why:
+            records.log(f"the new system starts by way of the stage until the commit: {why}")
+            if config.counting != "stage":
+                records.write_config(config._replace(counting="stage"))
+            return
+        directory.write(switch.MENU, switch.adapted_menu(adapted))
+        directory.set_mode(switch.COUNTED, config)
+    site.sync(config)
+
+
+def _why_not_adapted(host: Host, adapted: str) -> str:
+    if not adapted:
+        return "there is no menu that was adapted"
+    wrong = [finding for finding in check_boot(host, collect(host)) if finding.level is Level.INHIBITOR]
+    return "; ".join(finding.diagnosis for finding in wrong)
+
+
+def back(site: Site) -> None:
+    """The next boot leads back to the old system; the caller reboots. StateError: the new system does not stand, or was
+    committed."""
+    with _standing_new(site) as (records, config, state):
+        if state.phase == COMMITTING:
+            raise StateError("the new system has been committed", remedy="the old system is gone")
+        records.write_state(state._replace(phase=BACK, reason="asked for", at=time.time_ns()))
+        with BootDirectory(site.top(config.boot), config.directory) as directory:
+            directory.set_mode(switch.STAGE, config)
+        site.sync(config)
+
+
+def commit(site: Site, free: bool) -> list[Finding]:
+    """The new system is final. ``free``: the old tree is deleted. What could not be done is found, and the machine
+    boots all the same. StateError: it has not confirmed, or no menu could be made; call it again."""
+    with _standing_new(site) as (records, config, state):
+        if state.phase not in (CONFIRMED, COMMITTING):
+            raise StateError("the new system has not confirmed", remedy="see livelift takeover status")
+        findings = list(_tell_own_boot())
+        top = site.top(config.boot)
+        records.write_state(state._replace(phase=COMMITTING, at=time.time_ns()))
+        fit.end_counting(top, config)
+        findings += _renew(site, config)
+        if not fit.has_menu(top, config):
+            raise StateError("the new system has no boot menu of its own", remedy="run update-grub, then commit again")
+        fit.unfit(top, config)
+        fit.remove_unit(site.root)
+        if state.shot == oneshot.BOOTNEXT:
+            installing.remove_from_esp(site, config)
+        fit.unfit(place_for(top), config)
+        if free:
+            for volume in config.volumes:
+                delete_tree(place_for(site.top(volume.mountpoint)))
+        installing.clear(site, config)
+        return findings
+
+
+def _tell_own_boot() -> Iterator[Finding]:
+    """Whether the system that runs was started by its own menu and initramfs: the stage's entry has a mark."""
+    with open("/proc/cmdline", encoding="utf-8", errors="replace") as file:
+        by_stage = set(switch.WATCHED) <= set(file.read().split())
+    if by_stage:
+        yield Finding(
+            "takeover-own-boot",
+            Level.WARNING,
+            "the new system has not been started by its own initramfs yet, or not this time",
+            "reboot soon, while somebody can look at the console",
+        )
+
+
+def _renew(site: Site, config: Config) -> list[Finding]:
+    """grub-install and its like, by the new system's own tools. The target's loader and the adapted menu fit together,
+    so a failure leaves a machine that boots."""
+    findings = []
+    commands = list(config.after_commit)
+    if config.disks:
+        answer = f"grub-pc grub-pc/install_devices multiselect {', '.join(config.disks)}\n"
+        path = os.path.join(site.own(), "debconf")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(answer)
+        commands.insert(0, ("debconf-set-selections", path))
+    for words in commands:
+        try:
+            site.run(words)
+        except ProgramError as error:
+            findings.append(
+                Finding("takeover-renew", Level.WARNING, str(error.args[0]), f"run it by hand: {' '.join(words)}")
+            )
+    return findings
+
+
+@contextmanager
+def _standing_new(site: Site) -> Iterator[Opened]:
+    """`Site.opened`, if the new system stands."""
+    if (system := site.system()) != "new":
+        raise StateError(f"the {system} system stands", remedy="see livelift takeover status")
+    with site.opened() as opened:
+        yield opened
+
+
+def _remove(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
