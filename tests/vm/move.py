@@ -66,7 +66,7 @@ class Move:
         target = Machine("target", self.home)
         return [
             "migrate", "root@source", "root@target", f"--job={self.job}", f"--ssh-config={write_config(self.home)}",
-            f"--address={target.profile.address}", f"--agent={self.agent}", *more,
+            f"--address={target.profile.address}", f"--agent={self.agent}", "--json", *more,
         ]  # fmt: skip
 
     def migrate(self, *more: str, timeout: float = 1800) -> None:
@@ -91,13 +91,15 @@ class Move:
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
-    def wait_copying(self, seconds: float) -> dict[str, Any]:
-        """Until the source agent runs and its initial copy has begun: its status."""
+    def wait_copying(self, seconds: float) -> None:
+        """Until the initial copy that `migrate` began has brought over the first files. It is the log of the command that
+        is read: every question over ssh takes a second of an emulated processor."""
         end = time.monotonic() + seconds
-        while True:
-            done = self.run("status", f"--job={self.job}", "--side=source", "--json", timeout=120, check=False)
-            if done.returncode == 0 and json.loads(done.stdout).get("files"):
-                found: dict[str, Any] = json.loads(done.stdout)
-                return found
-            assert time.monotonic() < end, f"the initial copy has not begun: {done.stdout}{done.stderr}"
-            time.sleep(2)
+        while not any(event.get("status", {}).get("files") for event in self.events("migrate")):
+            assert time.monotonic() < end, f"the initial copy has not begun: {self.events('migrate')[-3:]}"
+            time.sleep(1)
+
+    def events(self, verb: str) -> list[dict[str, Any]]:
+        """What a command that was `started` with --json has said until now."""
+        lines = (self.directory / f"{verb}.log").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
