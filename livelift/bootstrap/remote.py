@@ -30,7 +30,7 @@ LOG = "agent.log"
 MARKS = {"source": "source.json", "target": "job.json"}
 PLACED = (AGENT, AGENT + ".new", CACHE, CODE, CODE + ".new", LOG, "agent.lock", "control.sock", "identity")
 """What may be in a state directory that holds no job (yet)."""
-STARTING = 60.0
+STARTING = 180.0
 """Seconds for an agent to answer: the first start unpacks and compiles, on a busy machine."""
 
 

@@ -92,7 +92,7 @@ class Move:
         return found
 
     def wait_copying(self, seconds: float) -> None:
-        """Until the initial copy that `migrate` began has brought over the first files. It is the log of the command that
+        """Until the initial copy that `migrate` began has brought over the first files. The log of that command
         is read: every question over ssh takes a second of an emulated processor."""
         end = time.monotonic() + seconds
         while not any(event.get("status", {}).get("files") for event in self.events("migrate")):
