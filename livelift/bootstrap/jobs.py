@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from livelift.adapt.linux.agent_unit import NAME
+from livelift.adapt.linux.layout import BASE
 from livelift.control.lock import sole
 from livelift.errors import LockedError, StoreError, UsageError
 
@@ -22,7 +24,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 class Migration(msgspec.Struct, frozen=True):
     """``maps``, ``exclude``, ``include``: as on the command line. ``arguments``: further ones of the source agent.
     ``base``: the directory on both machines in which the state directories are. ``address``: where the source finds the
-    target; empty: where ssh finds it."""
+    target; empty: where ssh finds it. ``server``: a whole system moves; ``maps`` are then found by the facts of both,
+    ``without`` are mount points of the target that take no part, ``policy`` and ``rules`` the texts of the operator's
+    files, ``ignore`` inhibitors to go on in spite of."""
 
     name: str
     source: str
@@ -37,19 +41,44 @@ class Migration(msgspec.Struct, frozen=True):
     ssh_options: tuple[str, ...] = ()
     ssh_config: str = ""
     sudo: bool = False
+    server: bool = False
+    without: tuple[str, ...] = ()
+    policy: str = ""
+    rules: str = ""
+    ignore: tuple[str, ...] = ()
+
+    def is_like(self, other: Migration) -> bool:
+        """Whether this command line goes on with that job. Of a server job what the operator decides may be said
+        anew: policy, rules, and what is ignored."""
+        return self._identity() == other._identity()
+
+    def _identity(self) -> Migration:
+        if not self.server:
+            return self
+        words = tuple(word for word in self.arguments if not word.startswith("--ignore="))
+        return msgspec.structs.replace(self, arguments=words, policy="", rules="", ignore=(), maps=())
 
     def state(self, side: str) -> str:
-        """The agent's state directory on its machine: everything of this job there is below it."""
+        """The agent's state directory on its machine: everything of this job there is below it, and of a server job
+        beside it in `BASE`, where both systems of the target see it."""
+        if self.server and side == "target":
+            return f"{BASE}/target"
         return f"{self.base}/{self.name}.{side}"
 
+    def agent(self, side: str) -> str:
+        """The agent file on that machine."""
+        return f"{BASE if self.server and side == 'target' else self.state(side)}/livelift-agent"
+
     def unit(self, side: str) -> str:
-        return f"livelift-{self.name}-{side}.service"
+        return NAME if self.server and side == "target" else f"livelift-{self.name}-{side}.service"
 
     def destination(self, side: str) -> str:
         return self.source if side == "source" else self.target
 
     def directories(self, side: str) -> list[str]:
-        """The mapped directories of one side."""
+        """The mapped directories of one side that must be there before anything begins."""
+        if self.server and side == "target":
+            return []  # the agent makes them
         place = 0 if side == "source" else 2
         return [line.replace("==", "\0").partition("=")[place].replace("\0", "=") for line in self.maps]
 

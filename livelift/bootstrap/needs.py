@@ -35,6 +35,9 @@ def check(job: Migration, looks: dict[str, dict[str, Any]], agent: Path, digest:
         if not look["running"] and look["free"] < needed:
             text = f"{here}: {look['free'] >> 20} MiB free where {job.base} is, {needed >> 20} needed"
             wrong[text] = "make room, or name another directory on both machines: --base DIR"
+        if job.server and not look["systemd"]:
+            remedy = "a whole system is moved between machines with systemd only; --map moves data without it"
+            wrong[f"{here}: systemd does not run there"] = remedy
         if look["missing"]:
             remedy = "make it on the file system that is to hold the data (is that mounted?), or correct --map"
             wrong[f"{here}: no directory {', '.join(look['missing'])}"] = remedy

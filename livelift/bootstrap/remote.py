@@ -42,7 +42,8 @@ class Machine:
         self.stream = stream
         self.state: str = request["state"]
         self.side: str = request["side"]
-        self.agent = os.path.join(self.state, AGENT)
+        self.agent: str = request.get("agent") or os.path.join(self.state, AGENT)
+        self.home = os.path.dirname(self.agent)
 
     # -- looking: changes nothing ------------------------------------------------------------------------------------
 
@@ -123,13 +124,14 @@ class Machine:
     # -- doing -------------------------------------------------------------------------------------------------------
 
     def own(self) -> None:
-        """The state directory, for this user alone: what lies in it is executed."""
-        os.makedirs(os.path.dirname(self.state), exist_ok=True)
-        with suppress(FileExistsError):
-            os.mkdir(self.state, 0o700)
-        found = os.lstat(self.state)
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
-            raise PermissionError(f"{self.state} is not a directory that only this user can write")
+        """The state directory, and that of the agent file, for this user alone: what lies in them is executed."""
+        os.makedirs(os.path.dirname(self.home), exist_ok=True)
+        for path in dict.fromkeys([self.home, self.state]):
+            with suppress(FileExistsError):
+                os.mkdir(path, 0o700)
+            found = os.lstat(path)
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
+                raise PermissionError(f"{path} is not a directory that only this user can write")
 
     def place(self) -> dict[str, Any]:
         """The agent file, from the stream. Whole and right, or not there."""
@@ -158,7 +160,10 @@ class Machine:
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(self.state, CODE))  # of an earlier start
         words = [self.agent, self.side, "--state", self.state, *self.request["arguments"]]
-        tail = self.by_systemd(words) if self.request["systemd"] else self.by_itself(words)
+        if self.request.get("unit_text"):
+            tail = self.by_unit()
+        else:
+            tail = self.by_systemd(words) if self.request["systemd"] else self.by_itself(words)
         deadline = time.monotonic() + STARTING
         for said in tail:
             status = self.status()
@@ -186,7 +191,31 @@ class Machine:
         unit = self.request["unit"]
         settings = [f"--setenv={name}={value}" for name, value in self.environment().items()]
         subprocess.run(["systemctl", "reset-failed", unit], capture_output=True, check=False)
-        command = ["systemd-run", f"--unit={unit}", "--collect", "--quiet", *settings, "--", *words]
+        yield from self.watch(["systemd-run", f"--unit={unit}", "--collect", "--quiet", *settings, "--", *words])
+
+    def by_unit(self) -> Iterator[str | None]:
+        """The same by a unit file, which is started again after a reboot."""
+        self.unit()
+        yield from self.watch(["systemctl", "start", self.request["unit"]])
+
+    def unit(self) -> dict[str, Any]:
+        """Write the unit file, whole or not at all, and have it started at every boot."""
+        name = self.request["unit"]
+        path = f"/etc/systemd/system/{name}"
+        with open(f"{path}.new", "w", encoding="utf-8") as file:
+            file.write(self.request["unit_text"])
+            os.fchmod(file.fileno(), 0o644)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(f"{path}.new", path)
+        for words in (["daemon-reload"], ["enable", "--quiet", name]):
+            done = subprocess.run(["systemctl", *words], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise OSError(f"systemctl {' '.join(words)}: {done.stderr.strip()}")
+        return {"unit": path}
+
+    def watch(self, command: list[str]) -> Iterator[str | None]:
+        unit = self.request["unit"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         while done.returncode == 0:
             active = subprocess.run(["systemctl", "is-active", unit], capture_output=True, text=True, check=False)
@@ -220,7 +249,7 @@ class Machine:
             yield said or f"it said nothing, exit code {process.returncode}"
 
     def environment(self) -> dict[str, str]:
-        return {"LIVELIFT_CACHE": os.path.join(self.state, CACHE), "LIVELIFT_PYTHON": sys.executable}
+        return {"LIVELIFT_CACHE": os.path.join(self.home, CACHE), "LIVELIFT_PYTHON": sys.executable}
 
     def code(self) -> dict[str, Any]:
         """The pairing code that the target agent has written, or an empty string."""
@@ -238,24 +267,27 @@ class Machine:
         os.write(text, self.request["text"].encode())
         os.lseek(text, 0, os.SEEK_SET)
         os.dup2(text, 0)
-        words = [self.agent, *self.request["arguments"], "--state", self.state]
+        words = [self.agent, *self.request["arguments"]]
+        words += [] if self.request.get("stateless") else ["--state", self.state]
         os.execve(self.agent, words, {**os.environ, **self.environment()})
 
     def sweep(self) -> dict[str, Any]:
         """What was placed for a job that is not there (any more). Refused while there is one."""
-        if os.path.isdir(self.state):
-            if self.job() or self.is_held():
-                raise OSError(f"{self.state} holds a job")
+        if os.path.isdir(self.state) and (self.job() or self.is_held()):
+            raise OSError(f"{self.state} holds a job")
+        for directory in dict.fromkeys([self.state, self.home]):
+            if not os.path.isdir(directory):
+                continue
             for name in PLACED:
-                path = os.path.join(self.state, name)
+                path = os.path.join(directory, name)
                 if os.path.isdir(path) and not os.path.islink(path):
                     shutil.rmtree(path)
                 else:
                     with suppress(FileNotFoundError):
                         os.unlink(path)
-            if left := sorted(os.listdir(self.state)):
-                return {"left": [os.path.join(self.state, name) for name in left]}
-            os.rmdir(self.state)
+            if left := sorted(os.listdir(directory)):
+                return {"left": [os.path.join(directory, name) for name in left]}
+            os.rmdir(directory)
         above = os.path.dirname(self.state)
         if os.path.basename(above) == "livelift":  # ours, when nothing else is in it
             with suppress(OSError):
@@ -275,7 +307,7 @@ def main() -> None:
     sys.stdout.flush()
 
 
-OPERATIONS = ("look", "place", "start", "stop", "code", "run", "sweep")
+OPERATIONS = ("look", "place", "start", "unit", "stop", "code", "run", "sweep")
 
 if __name__ == "__main__":
     main()

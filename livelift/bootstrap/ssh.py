@@ -48,6 +48,7 @@ class Remote:
         options: Sequence[str] = (),
         config: str = "",
         sudo: bool = False,
+        agent: str = "",
     ) -> None:
         if (
             not destination
@@ -60,6 +61,7 @@ class Remote:
         self.side = side
         self.destination = destination
         self.state = state
+        self.agent = agent or f"{state}/livelift-agent"
         self._socket = control / side
         self._config = ["-F", config] if config else []
         self._options = [word for option in options for word in ("-o", option)]
@@ -167,11 +169,13 @@ class Remote:
             raise UsageError(f"{self}: {answer['error']}", remedy="mend that on the machine, then run this again")
         return answer
 
-    def run(self, arguments: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
-        """The agent's command line there, to its end. Exit codes are the agent's."""
-        process = self._begin(
-            {"op": "run", "arguments": list(arguments), "text": text}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+    def run(
+        self, arguments: Sequence[str], text: str = "", stateless: bool = False
+    ) -> subprocess.CompletedProcess[str]:
+        """The agent's command line there, to its end. Exit codes are the agent's. ``stateless``: of a verb that takes
+        no state directory."""
+        request = {"op": "run", "arguments": list(arguments), "text": text, "stateless": stateless}
+        process = self._begin(request, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         out, err = process.communicate()
         self._check(process.returncode, err.decode(errors="replace"))
         return subprocess.CompletedProcess(
@@ -182,9 +186,9 @@ class Remote:
         """The same, as a process whose standard output is read meanwhile; errors go where ours go."""
         return self._begin({"op": "run", "arguments": list(arguments), "text": ""}, stdout=subprocess.PIPE, stderr=None)
 
-    def forward(self, arguments: Sequence[str]) -> int:
+    def forward(self, arguments: Sequence[str], text: str = "") -> int:
         """The same, with our standard output and errors; the exit code."""
-        process = self._begin({"op": "run", "arguments": list(arguments), "text": ""}, stdout=None, stderr=None)
+        process = self._begin({"op": "run", "arguments": list(arguments), "text": text}, stdout=None, stderr=None)
         self._check(process.wait(), "")
         return process.returncode
 
@@ -205,7 +209,7 @@ class Remote:
     ) -> subprocess.Popen[bytes]:
         self.open()
         code = files("livelift.bootstrap").joinpath("remote.py").read_bytes()
-        line = json.dumps({**request, "state": self.state, "side": self.side}).encode()
+        line = json.dumps({**request, "state": self.state, "side": self.side, "agent": self.agent}).encode()
         process = subprocess.Popen(
             [*self._ssh("no"), "--", self.destination, self._command],
             stdin=subprocess.PIPE,

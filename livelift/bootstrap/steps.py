@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from livelift.adapt.linux.agent_unit import render
 from livelift.bootstrap.jobs import Migration
 from livelift.bootstrap.needs import check
 from livelift.bootstrap.ssh import LOST, Remote
@@ -31,10 +32,19 @@ Tell = Callable[[dict[str, Any]], None]
 
 
 class Move:
-    """One migration being carried out. ``remotes``: by side. ``agent``: the agent file here. ``tell``: progress."""
+    """One migration being carried out. ``remotes``: by side. ``agent``: the agent file here. ``tell``: progress.
+    ``keep``: what has been found out about the job is to be remembered."""
 
-    def __init__(self, job: Migration, remotes: dict[str, Remote], agent: Path, tell: Tell) -> None:
+    def __init__(
+        self,
+        job: Migration,
+        remotes: dict[str, Remote],
+        agent: Path,
+        tell: Tell,
+        keep: Callable[[Migration], None] = lambda job: None,
+    ) -> None:
         self.job = job
+        self.keep = keep
         self.remotes = remotes
         self.agent = agent
         self.tell = tell
@@ -53,7 +63,7 @@ class Move:
             look = self.look(side)
             self.tell({"event": "machine", "side": side, **{k: v for k, v in look.items() if k != "status"}})
         check(self.job, self.looks, self.agent, self.digest)
-        for step in STEPS:
+        for step in self.steps:
             line = {"event": "step", "step": step.name, "text": step.text}
             if step.done(self):
                 self.tell(line | {"state": "done already"})
@@ -66,6 +76,14 @@ class Move:
                 self.tell(line | {"state": "done"})
             after(step.name)
 
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        if not self.job.server:
+            return STEPS
+        from livelift.bootstrap.server import SERVER_STEPS  # which is made of these steps and more
+
+        return SERVER_STEPS
+
     # -- steps -------------------------------------------------------------------------------------------------------
 
     def place(self, side: str) -> None:
@@ -76,33 +94,47 @@ class Move:
 
     def preflight(self) -> None:
         """The source agent's own: capture mode, room, what cannot be moved. PreflightError with the inhibitors."""
-        words = ["source", "--dry-run", "--json", *self._mapping(), *self.job.arguments]
+        words = ["source", "--dry-run", "--json", *self.mapping(), *self.job.arguments]
         done = self.remotes["source"].run(words)
         try:
             found = json.loads(done.stdout)["findings"]
         except (ValueError, KeyError):
             raise CommandError(f"preflight: {(done.stderr or done.stdout).strip()[-600:]}") from None
-        for finding in found:
+        self.found(found)
+
+    def found(self, findings: list[dict[str, str]]) -> None:
+        """Tell what stands in the way. PreflightError with the inhibitors among them."""
+        for finding in findings:
             self.tell({"event": "finding", **finding})
-        bad = [finding for finding in found if finding["level"] == "inhibitor"]
+        bad = [finding for finding in findings if finding["level"] == "inhibitor"]
         if bad:
             raise PreflightError(
                 "; ".join(f"{f['diagnosis']} [{f['id']}]" for f in bad),
-                remedy="; ".join(f["remedy"] for f in bad if f["remedy"]),
+                remedy="; ".join(dict.fromkeys(f["remedy"] for f in bad if f["remedy"])),
             )
 
     def start_target(self, *more: str) -> None:
         """On every address of the machine: nothing is accepted before mutual TLS."""
+        words = [*self.target_words(), *more]
+        self._start("target", words, self.unit_text(words) if self.job.server else "")
+
+    def target_words(self) -> list[str]:
         listen = f"0.0.0.0:{self.job.port}"
-        words = ["--listen", listen, "--code-file", f"{self.job.state('target')}/code", *more]
-        self._start("target", [*words, *(f"--map={line}" for line in self.job.maps)])
+        words = ["--listen", listen, "--code-file", f"{self.job.state('target')}/code"]
+        return [*words, *(["--server"] if self.job.server else []), *(f"--map={line}" for line in self.job.maps)]
+
+    def unit_text(self, words: list[str]) -> str:
+        agent = self.job.agent("target")
+        environment = {"LIVELIFT_CACHE": f"{agent.rpartition('/')[0]}/cache"}
+        return render((agent, "target", "--state", self.job.state("target"), *words), environment)
 
     def start_source(self) -> None:
         self._start("source", list(self.job.arguments))
 
-    def _start(self, side: str, words: list[str]) -> None:
+    def _start(self, side: str, words: list[str], unit_text: str = "") -> None:
         systemd = self.looks[side]["systemd"]
-        self.remotes[side].ask("start", arguments=words, systemd=systemd, unit=self.job.unit(side))
+        unit = self.job.unit(side)
+        self.remotes[side].ask("start", arguments=words, systemd=systemd, unit=unit, unit_text=unit_text)
         self.look(side)
 
     def pair(self) -> None:
@@ -116,6 +148,9 @@ class Move:
             self.remotes["target"].ask("stop")
             self.start_target("--new-code")
             self._pair()
+            if self.job.server:  # its later starts are to make no code
+                text = self.unit_text(self.target_words())
+                self.remotes["target"].ask("unit", unit=self.job.unit("target"), unit_text=text)
         self.look("source")
         self.look("target")
 
@@ -125,14 +160,15 @@ class Move:
             raise TrustError("the target has no pairing code any more")
         host = self.job.address or self.remotes["target"].hostname()
         where = f"[{host}]:{self.job.port}" if ":" in host else f"{host}:{self.job.port}"
-        words = ["source", "--json", "--pair", "-", "--pair-only", where, *self._mapping(), *self.job.arguments]
+        words = ["source", "--json", "--pair", "-", "--pair-only", where, *self.mapping(), *self.job.arguments]
         done = self.remotes["source"].run(words, code + "\n")
         if done.returncode:
             raise failure(done.stdout, done.stderr)
 
-    def _mapping(self) -> list[str]:
+    def mapping(self) -> list[str]:
         options = (("--map", self.job.maps), ("--exclude", self.job.exclude), ("--include", self.job.include))
-        return [f"{option}={value}" for option, values in options for value in values]
+        words = [f"{option}={value}" for option, values in options for value in values]
+        return [*(["--server"] if self.job.server else []), *words]
 
     def follow(self) -> None:
         """Until the source is following and no gap is open. However long that takes: the agents need nobody."""

@@ -67,6 +67,11 @@ class Findings:
             ],
         }
 
+    @classmethod
+    def from_dict(cls, told: dict[str, Any]) -> Findings:
+        """What `to_dict` made, perhaps on another machine."""
+        return cls(Finding(f["id"], Level[f["level"].upper()], f["diagnosis"], f["remedy"]) for f in told["findings"])
+
     def to_text(self) -> str:
         lines = []
         for f in self.findings:

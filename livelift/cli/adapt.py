@@ -7,15 +7,20 @@ import sys
 from typing import Any
 
 from livelift.adapt.render import to_text
+from livelift.checks.findings import Findings
+from livelift.cli.check import by_files
 from livelift.cli.common import add_verb, print_json
 from livelift.cli.plan import add_inputs, plan_of
+from livelift.cli.staged import ask_staged
 from livelift.edits.editor import Editor
 
 TEXT = """Carry out the plan in a staged copy of the source's system (--source-root): each edit with its inverse
 recorded before. Run it again when the source has changed a file that the plan was made from: what was done is taken
-back first, so that the plan is made from the source's own files. --undo takes everything back. Needs root.
+back first, so that the plan is made from the source's own files. --undo takes everything back. Needs root. For a
+server job the target's agent makes them beside the replica, and says nothing new if they are still right.
 
-example:
+examples:
+  livelift adapt --job old-to-new
   livelift adapt --source-facts source.json --target-facts target.json --source-root /srv/staged --dry-run"""
 
 
@@ -25,16 +30,18 @@ def register(verbs: Any) -> None:
     parser.add_argument("--undo", action="store_true", help="take all edits back")
     parser.add_argument("--dry-run", action="store_true", help="print the plan as a diff, change nothing")
     parser.add_argument(
-        "--state", metavar="DIR", default="/var/lib/livelift/edits", help="where the journal of the edits lies"
+        "--journal", metavar="DIR", default="/var/lib/livelift/edits", help="where the journal of the edits lies"
     )
 
 
 def run(options: argparse.Namespace) -> int:
+    if not by_files(options):
+        return _staged(options)
     if options.dry_run:
         plan = plan_of(options)
         print(to_text(plan))
         return 0
-    editor = Editor(options.source_root, options.target_root, options.state)
+    editor = Editor(options.source_root, options.target_root, options.journal)
     try:
         undone = editor.undo()
         if options.undo:
@@ -47,6 +54,22 @@ def run(options: argparse.Namespace) -> int:
         return 0
     finally:
         editor.close()
+
+
+def _staged(options: argparse.Namespace) -> int:
+    if options.dry_run:
+        print(ask_staged(options, "plan")["text"])
+        return 0
+    answer = ask_staged(options, "drop" if options.undo else "adapt")
+    if options.json:
+        print_json(answer)
+    elif options.undo:
+        print("the adaptation is dropped; the replica was never touched")
+    else:
+        print(Findings.from_dict(answer).to_text())
+        done = "stand already" if answer["already"] else f"made in {answer['seconds']} s"
+        print(f"{answer['edits']} edits {done} ({answer['mode']})")
+    return 0
 
 
 def _tell(options: argparse.Namespace, **numbers: int) -> None:

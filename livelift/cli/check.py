@@ -8,15 +8,19 @@ from typing import Any
 
 import msgspec
 
+from livelift.checks.findings import Findings
 from livelift.checks.server import check_servers
 from livelift.cli.common import add_verb, print_json
-from livelift.errors import UsageError
+from livelift.cli.staged import add_staged, ask_staged
+from livelift.errors import PreflightError, UsageError
 from livelift.model.facts import FORMAT, ServerFacts
 
 TEXT = """Compare the facts of two machines: can the whole system of the source run on the target? Changes nothing.
-An inhibitor ends it with exit code 3; --ignore ID turns one into a warning that stays in the report.
+An inhibitor ends it with exit code 3; --ignore ID turns one into a warning that stays in the report. For a server job
+the target's agent compares what it has from both.
 
-example:
+examples:
+  livelift check --job old-to-new
   livelift facts --json > source.json                  # on the old machine; likewise on the new one
   livelift check --source-facts source.json --target-facts target.json"""
 
@@ -24,14 +28,22 @@ example:
 def register(verbs: Any) -> None:
     parser = add_verb(verbs, "check", "can this server move to that machine", TEXT, run)
     add_facts(parser)
+    add_staged(parser)
     parser.add_argument("--ignore", metavar="ID", action="append", default=[], help="go on in spite of this inhibitor")
 
 
 def add_facts(parser: argparse.ArgumentParser) -> None:
     for side in ("source", "target"):
         parser.add_argument(
-            f"--{side}-facts", metavar="FILE", required=True, help=f'"livelift facts --json" of the {side}'
+            f"--{side}-facts", metavar="FILE", help=f'"livelift facts --json" of the {side}'
         )
+
+
+def by_files(options: argparse.Namespace) -> bool:
+    """Whether two facts files are given, or none: then the agent of a server job is asked. UsageError: one alone."""
+    if bool(options.source_facts) != bool(options.target_facts):
+        raise UsageError("one facts file", remedy="give --source-facts and --target-facts, or --job, or --state")
+    return bool(options.source_facts)
 
 
 def read_facts(path: str) -> ServerFacts:
@@ -49,6 +61,10 @@ def read_facts(path: str) -> ServerFacts:
 
 
 def run(options: argparse.Namespace) -> int:
+    if not by_files(options):
+        answer = ask_staged(options, "check")
+        print_json(answer) if options.json else print(Findings.from_dict(answer).to_text())
+        return PreflightError.exit_code if answer["inhibitors"] else 0
     found = check_servers(read_facts(options.source_facts), read_facts(options.target_facts), options.ignore)
     if options.json:
         print_json(found.to_dict())

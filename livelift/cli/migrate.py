@@ -11,23 +11,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 import livelift
+from livelift.adapt import rules
+from livelift.adapt.linux.case import parse_policy
 from livelift.bootstrap import jobs
 from livelift.bootstrap.front import FILE
 from livelift.bootstrap.jobs import Migration
 from livelift.bootstrap.ssh import Remote
 from livelift.bootstrap.steps import Move
 from livelift.cli.common import add_verb, parse_maps, print_json
+from livelift.cli.staged import text_of
 from livelift.cli.status import line_of
 from livelift.errors import UsageError
 
 TEXT = """Bring two machines to a verified replica that follows, over ssh: place the agent file on both, pair them,
 start them, wait until everything is copied and compared. Then it stops; "livelift cutover --job NAME" is yours to say.
 
+Without --map the whole system moves: both machines are compared first, every disk file system of the target gets its
+part of the source's tree beside its own system, and the moved system is made to fit the target, beside the replica.
+
 Run the same command (or "livelift migrate --job NAME") again after any interruption: each step looks first whether it
 has been done. The agents need neither this machine nor the ssh connection once they run.
 
 examples:
+  livelift migrate root@old root@new                            # the whole server
   livelift migrate root@old root@new --map /srv=/srv --map /home=/home
   livelift migrate root@old root@new --map /srv=/srv --fence-unit postgresql@15-main --dry-run
   livelift migrate --job old-to-new"""
@@ -44,6 +53,11 @@ def register(verbs: Any) -> None:
     parser.add_argument(
         "--map", action="append", default=[], metavar="SOURCE=TARGET", help="source directory = target directory"
     )
+    parser.add_argument(
+        "--without", action="append", default=[], metavar="DIR", help="whole server: this target file system stays"
+    )
+    parser.add_argument("--policy", metavar="FILE", help="whole server: as livelift plan")
+    parser.add_argument("--rules", metavar="FILE", help="whole server: as livelift plan")
     parser.add_argument(
         "--exclude", action="append", default=[], metavar="PATTERN", help="leave out (as rsync's --exclude)"
     )
@@ -94,9 +108,10 @@ def run(options: argparse.Namespace) -> int:
     with jobs.held(job.name):
         jobs.save(job)
         with connected(job) as remotes:
-            move = Move(job, remotes, agent, tell)
+            move = Move(job, remotes, agent, tell, jobs.save)
             move.run()
-    follows = [f"livelift {verb} --job {job.name}" for verb in ("status", "cutover", "rollback", "remove")]
+    verbs = ("status", *(("plan",) if job.server else ()), "cutover", "rollback", "remove")
+    follows = [f"livelift {verb} --job {job.name}" for verb in verbs]
     tell({"event": "ready", "job": job.name, "status": move.looks["source"]["status"], "next": follows})
     return 0
 
@@ -107,11 +122,16 @@ def _job(options: argparse.Namespace) -> Migration:
         if not options.job:
             raise UsageError("no machines", remedy="livelift migrate root@old root@new --map /srv=/srv")
         return jobs.load(options.job)
-    if not options.new or not options.map:
+    if not options.new:
+        raise UsageError("two machines are needed", remedy="livelift migrate root@old root@new")
+    server = not options.map
+    if server and (options.exclude or options.include):
         raise UsageError(
-            "two machines and at least one --map are needed",
-            remedy="livelift migrate root@old root@new --map /srv=/srv",
+            "a whole server moves without exclusions", remedy="--map /srv=/srv --exclude ... moves data alone"
         )
+    if not server and (options.without or options.policy or options.rules):
+        raise UsageError("--without, --policy and --rules are for a whole server", remedy="leave --map out")
+    said = {name: text_of(path) for name in ("policy", "rules") if (path := getattr(options, name))}
     parse_maps(options.map, options.exclude, options.include)
     if not os.path.isabs(options.base):
         raise UsageError(f"--base {options.base}: not an absolute path", remedy="e.g. --base /var/lib/livelift")
@@ -129,13 +149,30 @@ def _job(options: argparse.Namespace) -> Migration:
         tuple(options.ssh_option),
         os.path.abspath(options.ssh_config) if options.ssh_config else "",
         options.sudo,
+        server,
+        tuple(options.without),
+        said.get("policy", ""),
+        said.get("rules", ""),
+        tuple(options.ignore) if server else (),
     )
-    if job.name in jobs.names() and jobs.load(job.name) != job:
+    if "policy" in said:
+        parse_policy(said["policy"])
+    if "rules" in said:
+        rules.parse(said["rules"])
+    return _known(job)
+
+
+def _known(job: Migration) -> Migration:
+    """With what is remembered of a job of this name. UsageError: that one is between other machines or directories."""
+    if job.name not in jobs.names():
+        return job
+    known = jobs.load(job.name)
+    if not job.is_like(known):
         raise UsageError(
             f"job {job.name} was begun with other options",
             remedy=f"livelift migrate --job {job.name} goes on with it; --job OTHER begins another one",
         )
-    return job
+    return msgspec.structs.replace(job, maps=known.maps) if job.server else job
 
 
 def _passed_on(options: argparse.Namespace) -> Iterator[str]:
@@ -159,7 +196,16 @@ def connected(job: Migration) -> Iterator[dict[str, Remote]]:
     """Both machines, by side; the connections are made when they are first used."""
     control = Path(tempfile.mkdtemp(prefix="livelift-ssh-"))  # short: it holds sockets (unix(7), 107 bytes)
     remotes = {
-        side: Remote(side, job.destination(side), job.state(side), control, job.ssh_options, job.ssh_config, job.sudo)
+        side: Remote(
+            side,
+            job.destination(side),
+            job.state(side),
+            control,
+            job.ssh_options,
+            job.ssh_config,
+            job.sudo,
+            job.agent(side),
+        )
         for side in ("source", "target")
     }
     try:
@@ -179,6 +225,12 @@ def _print(event: dict[str, Any]) -> None:
         print(f"==> {event['text']}{state}", flush=True)
     elif kind == "finding" and event["level"] != "note":
         print(f"    {event['level']} {event['id']}: {event['diagnosis']}", flush=True)
+    elif kind == "layout":
+        for line in event["maps"]:
+            print(f"    {line}", flush=True)
+    elif kind == "adapted":
+        done = "stand already" if event["already"] else f"made in {event['seconds']} s"
+        print(f"    {event['edits']} edits {done} ({event['mode']})", flush=True)
     elif kind == "progress":
         print(f"    {line_of(event['status'])}", flush=True)
     elif kind == "ready":

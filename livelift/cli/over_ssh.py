@@ -11,7 +11,11 @@ from livelift.bootstrap.ssh import Remote
 from livelift.bootstrap.steps import failure
 from livelift.cli.common import print_json
 from livelift.cli.migrate import connected
+from livelift.cli.staged import said
 from livelift.errors import StateError, UsageError
+
+STAGED = ("plan", "adapt", "check")
+"""Verbs that take the operator's files."""
 
 
 def forward(options: argparse.Namespace, arguments: list[str]) -> int:
@@ -25,8 +29,10 @@ def forward(options: argparse.Namespace, arguments: list[str]) -> int:
         if code == 0 and not options.dry_run:
             jobs.forget(job.name)
         return code
+    told = said(options) if options.verb in STAGED else {}
+    words = [*_plain(arguments), *(["--said", "-"] if told else [])]
     with connected(job) as remotes:
-        return remotes[options.side].forward(_plain(arguments))
+        return remotes[options.side].forward(words, json.dumps(told) if told else "")
 
 
 def _plain(arguments: list[str]) -> list[str]:
@@ -34,6 +40,10 @@ def _plain(arguments: list[str]) -> list[str]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--job")
     parser.add_argument("--side")
+    if arguments[0] in STAGED:  # files of this machine, and what goes with them
+        parser.add_argument("--policy")
+        parser.add_argument("--rules")
+        parser.add_argument("--ignore", action="append")
     return parser.parse_known_args(arguments)[1]
 
 

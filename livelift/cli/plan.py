@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 from typing import Any
 
 from livelift.adapt import rules
@@ -14,9 +13,10 @@ from livelift.adapt.linux.trees import Tree
 from livelift.adapt.plan import Plan
 from livelift.adapt.render import to_dict, to_text
 from livelift.checks.findings import Findings
-from livelift.cli.check import add_facts, read_facts
+from livelift.cli.check import add_facts, by_files, read_facts
 from livelift.cli.common import add_verb, print_json
-from livelift.errors import UsageError
+from livelift.cli.staged import add_staged, ask_staged, text_of
+from livelift.errors import PreflightError, UsageError
 from livelift.facts.host import Host
 from livelift.facts.trees import read_tree
 
@@ -24,8 +24,10 @@ TEXT = """Plan what has to change in the source's system so that it runs on the 
 diff with the reason of every edit. Changes nothing.
 
 --rules overrides edits (skip, replace); --policy says whose addresses, name, machine-id and host keys are kept.
+For a server job the target's agent makes the plan from the replica, and keeps policy and rules for "livelift adapt".
 
-example:
+examples:
+  livelift plan --job old-to-new --policy network.toml
   livelift plan --source-facts source.json --target-facts target.json --source-root /srv/staged --target-root /"""
 
 
@@ -35,9 +37,10 @@ def register(verbs: Any) -> None:
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
-    """What a plan is made from."""
+    """What a plan is made from: files, or what the agent of a server job has."""
     add_facts(parser)
-    parser.add_argument("--source-root", metavar="DIR", required=True, help="the source's tree, or a replica of it")
+    add_staged(parser)
+    parser.add_argument("--source-root", metavar="DIR", help="the source's tree, or a replica of it")
     parser.add_argument("--target-root", metavar="DIR", default="/", help="the target's tree (default /)")
     parser.add_argument("--rules", metavar="FILE", help="TOML: skip and replace edits by their ids")
     parser.add_argument(
@@ -60,15 +63,10 @@ def tree(root: str) -> Tree:
         host.close()
 
 
-def text_of(path: str) -> str:
-    try:
-        return Path(path).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}", remedy="name a readable TOML file") from error
-
-
 def plan_of(options: argparse.Namespace) -> Plan:
     """With the operator's rules; nothing is changed. UsageError, as its parts say."""
+    if not options.source_root:
+        raise UsageError("no --source-root", remedy="name the staged tree")
     policy = parse_policy(text_of(options.policy)) if options.policy else Policy()
     overrides = rules.parse(text_of(options.rules)) if options.rules else None
     plan = make_plan(
@@ -82,6 +80,10 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 
 def run(options: argparse.Namespace) -> int:
+    if not by_files(options):
+        answer = ask_staged(options, "plan")
+        print_json(answer["plan"]) if options.json else print(answer["text"])
+        return PreflightError.exit_code if answer["plan"]["inhibitors"] else 0
     plan = plan_of(options)
     if options.json:
         print_json(to_dict(plan))

@@ -87,6 +87,7 @@ class ServerTarget:
             "settle": self.settle,
             "unsettle": self.unsettle,
             "addresses": self.addresses,
+            "drop": self.drop,
         }
 
     def status(self) -> dict[str, Any]:
@@ -223,11 +224,12 @@ class ServerTarget:
         self._memory.change(settled=False)
         return {"entries": entries}
 
-    def forget(self) -> None:
-        """The adaptation goes: the job ends without a take-over. StateError: it is settled, the cut stands."""
-        self._refuse_settled("remove")
+    def drop(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The undo of `adapt`. StateError: it is settled, a cut stands."""
+        self._refuse_settled("drop")
         self._memory.change(adapted=None)
         self._adapting.drop()
+        return {"dropped": True}
 
     # what the operator said
 

@@ -159,7 +159,7 @@ def test_from_facts_to_a_settled_system_and_back(scene: Scene) -> None:
     assert server.unsettle({})["entries"] > 10
     assert scene.snapshots() == before
     assert server.unsettle({}) == {"entries": 0}
-    server.forget()
+    assert server.drop({}) == {"dropped": True}
     assert not (scene.replica.parent / "overlay").exists()
     assert scene.snapshots() == before
 
