@@ -59,7 +59,7 @@ class Load:
     every answer as soon as it is there. Works while it is entered."""
 
     def __init__(
-        self, doors: Sequence[Door], token: str, record: Path, clients: int = 2, rate: float = 8.0
+        self, doors: Sequence[Door], token: str, record: Path, clients: int = 2, rate: float = 4.0
     ) -> None:
         self._doors = tuple(doors)
         self._token = token.encode()

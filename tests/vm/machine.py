@@ -76,6 +76,11 @@ class Machine:
             return None
         return pid if b"qemu-system" in line and os.fsencode(self.dir) in line else None
 
+    def cpu(self) -> float:
+        """Seconds of processor that its QEMU has had since it was started: what does not depend on what else runs."""
+        fields = Path(f"/proc/{self.pid()}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     # -- power -------------------------------------------------------------------------------------------------------
 
     def up(self, profile: str = "", suite: str = "bookworm", keep: bool = False, saved: str = "") -> None:

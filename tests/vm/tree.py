@@ -25,14 +25,18 @@ PACKAGES: Final = """
 MODULES_LEFT_OUT: Final = """
     drivers/gpu drivers/media drivers/infiniband drivers/staging drivers/iio drivers/isdn drivers/bluetooth drivers/usb
     drivers/net/wireless drivers/net/can drivers/net/usb drivers/net/ethernet/[!i]* drivers/hwmon drivers/mtd
-    drivers/comedi drivers/scsi/[!s]* drivers/target drivers/hid drivers/input/touchscreen drivers/accel
-    net/bluetooth net/wireless net/mac80211 net/sctp net/tipc sound
-    fs/ocfs2 fs/smb fs/nfs fs/f2fs fs/ceph fs/gfs2 fs/nfsd fs/afs
+    drivers/comedi drivers/scsi/[!s]* drivers/target drivers/hid drivers/input drivers/accel drivers/platform
+    drivers/video drivers/leds drivers/w1 drivers/nfc drivers/atm drivers/i2c drivers/edac drivers/mmc drivers/memstick
+    drivers/mfd drivers/pcmcia drivers/firewire drivers/net/phy drivers/net/hamradio drivers/net/fddi drivers/net/wan
+    net/bluetooth net/wireless net/mac80211 net/sctp net/tipc net/atm net/ax25 net/rds net/sunrpc net/batman-adv sound
+    fs/ocfs2 fs/smb fs/nfs fs/f2fs fs/ceph fs/gfs2 fs/nfsd fs/afs fs/reiserfs fs/ubifs fs/orangefs
 """
 # The last line is the just-in-time compiler of PostgreSQL, 130 MB, without which it does when the file is not there.
 LEFT_OUT: Final = """
     /usr/share/doc/* /usr/share/man/* /usr/share/info/* /usr/share/locale/* /usr/share/lintian/* /usr/share/bug/*
     /usr/share/i18n/* /usr/share/perl/*/pod/* /usr/share/grub/themes/* /usr/lib/udev/hwdb.d/* /lib/udev/hwdb.d/*
+    /usr/share/zoneinfo/[A-D]*/* /usr/share/zoneinfo/Eu*/* /usr/share/zoneinfo/[F-Z]*/* /usr/lib/*/gconv/*
+    /usr/share/zoneinfo/posix/* /usr/share/zoneinfo/right/* /usr/share/bash-completion/* /usr/share/zsh/*
     /usr/lib/*/libLLVM* /usr/lib/*/libz3* /usr/lib/postgresql/*/lib/llvmjit* /usr/lib/postgresql/*/lib/bitcode/*
 """
 FILES: Final = {
