@@ -7,8 +7,10 @@ the routes that need it; what is not to move is put back at once.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import json
+import socket
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
@@ -73,6 +75,19 @@ def check_path(held: Sequence[Held], target: str, run: Ip = ip) -> None:
                 f"the way from the source to the target ({target}, by {hop}) goes with {', '.join(one.moves)}",
                 remedy="give the source a second address in that subnet, or another way to the target",
             )
+
+
+def is_here(address: str) -> bool:
+    """Whether this machine has the address (with or without a prefix length): whether it can be bound. With the sysctl
+    ip_nonlocal_bind everything can: then it is true always."""
+    local = address.partition("/")[0]
+    family = socket.AF_INET6 if ":" in local else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((local, 0))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+    return True
 
 
 def take_off(held: Sequence[Held], run: Ip = ip) -> None:

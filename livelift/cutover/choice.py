@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 SSH: Final = "the operator's way in"
 NETWORK: Final = "the way to the target and to the operator"
 LOGIN: Final = "nobody could log in without it"
-MACHINE: Final = "the machine itself: devices, disks"
+MACHINE: Final = "the machine itself: devices, disks, the watchdog that would reset it"
 CLOUD: Final = "the hypervisor or the cloud watches it, and may reset a machine on which it is silent"
 
 KEEP: Final[dict[str, tuple[str, ...]]] = {
@@ -29,17 +29,20 @@ KEEP: Final[dict[str, tuple[str, ...]]] = {
               "openvswitch-switch.service", "ovs-vswitchd.service", "ovsdb-server.service", "network.service"),
     LOGIN: ("dbus.service", "dbus-broker.service", "dbus.socket", "systemd-logind.service", "polkit.service",
             "systemd-journald*.service", "systemd-journald*.socket", "systemd-userdbd.service",
-            "systemd-userdbd.socket",
+            "systemd-userdbd.socket", "user-runtime-dir@*.service", "systemd-user-sessions.service",
+            "systemd-hostnamed.service", "oddjobd.service", "fprintd.service", "pcscd.service",
             "sssd*.service", "nscd.service", "unscd.service", "nslcd.service", "winbind.service", "auditd.service"),
     MACHINE: ("systemd-udevd.service", "systemd-udevd*.socket", "multipathd.service", "multipathd.socket",
               "iscsid.service", "iscsid.socket", "iscsiuio.service", "dm-event.service", "dm-event.socket",
               "lvm2-lvmetad.service", "lvm2-lvmpolld.service", "mdmonitor.service", "mdadm.service", "thermald.service",
-              "acpid.service", "systemd-homed.service"),
+              "acpid.service", "systemd-homed.service", "zfs-zed.service", "*.mount", "watchdog.service",
+              "wd_keepalive.service", "sbd.service"),
     CLOUD: ("qemu-guest-agent.service", "open-vm-tools.service", "vmtoolsd.service", "walinuxagent.service",
             "waagent.service", "hypervkvpd.service", "hv-*-daemon.service", "hv_*_daemon.service"),
 }  # fmt: skip
-"""Why, and the names (as fnmatch(3)). The journal and the audit daemon are here because a login blocks on a full queue
-of theirs; sssd and its like because the look-up of a user waits for them, of root's groups too. Not here, and so
+"""Why, and the names (as fnmatch(3)). A mount unit holds the daemon of a FUSE file system: whoever touches that would
+hang; those who write to it stand still. The journal and the audit daemon are here because a login blocks on a full
+queue of theirs; sssd and its like because the look-up of a user waits for them, of root's groups too. Not here, and so
 frozen: cron and at (they start the workload's jobs), rsyslog (it writes; the journal drops what it does not take),
 time synchronisation, mail, container runtimes, local name servers (the target's address is remembered)."""
 
@@ -82,6 +85,8 @@ def _decide(path: str, own: Collection[str], ssh_sessions: Collection[str]) -> t
     return True, "the workload"
 
 
-def is_new_session(path: str) -> bool:
-    """A login that comes while the fence is up is the operator's: what could start others (cron) stands still."""
-    return path.startswith("user.slice/") and "/session-" in path
+def is_login(path: str) -> bool:
+    """A login that comes while the fence is up is the operator's: what could start others (cron) stands still. With it
+    comes the user's service manager, and logind lets nobody in before that has started."""
+    unit = path.rpartition("/")[2]
+    return path.startswith("user.slice/") and (unit.startswith("session-") or unit.startswith("user@"))

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from livelift.cutover.addresses import Held, address_words, check_path, look, put_back, route_words, take_off
+from livelift.cutover.addresses import Held, address_words, check_path, is_here, look, put_back, route_words, take_off
 from livelift.errors import PreflightError, ProgramError
 
 SPACE = f"livelift-test-{os.getpid()}"
@@ -148,3 +148,10 @@ def test_words():
     assert " ".join(route_words(route, "svc")) == (
         "-6 route replace default via fe80::1 dev svc proto ra metric 100 table 9 onlink"
     )
+
+
+def test_whether_an_address_is_here():
+    assert is_here("127.0.0.1/8")
+    assert is_here("::1")
+    assert not is_here("192.0.2.199/24")
+    assert not is_here("2001:db8::199/64")

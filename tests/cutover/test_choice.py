@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from livelift.cutover.choice import KEEP, decide, is_new_session, kept
+from livelift.cutover.choice import KEEP, decide, is_login, kept
 
 DEBIAN = """init.scope
 system.slice/cron.service
@@ -86,12 +86,13 @@ def test_every_decision_has_a_reason_and_no_unit_is_left_out():
 
 
 @pytest.mark.parametrize("pattern", sorted(p for patterns in KEEP.values() for p in patterns))
-def test_what_is_kept_is_a_service_or_its_socket(pattern):
-    assert pattern.endswith((".service", ".socket"))
+def test_what_is_kept_is_a_service_its_socket_or_a_mount(pattern):
+    assert pattern.endswith((".service", ".socket", ".mount"))
     assert kept(pattern.replace("*", "x"))
 
 
 def test_logins_that_come_later_are_the_operators():
-    assert is_new_session("user.slice/user-1000.slice/session-12.scope")
-    assert not is_new_session("user.slice/user-1000.slice/user@1000.service")
-    assert not is_new_session("system.slice/session-12.scope")
+    assert is_login("user.slice/user-1000.slice/session-12.scope")
+    assert is_login("user.slice/user-1000.slice/user@1000.service")
+    assert not is_login("system.slice/session-12.scope")
+    assert not is_login("system.slice/cron.service")

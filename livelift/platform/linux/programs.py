@@ -51,7 +51,7 @@ def run_program(words: Sequence[str], seconds: float, environment: Mapping[str, 
         raise ProgramError(f"{line}: {error}", remedy="is it installed?") from error
     finally:
         os.close(output)
-    log.info("%s: %s, %.2f s", line, "too long" if code is None else code, time.monotonic() - began)
+    log.debug("%s: %s, %.2f s", line, "too long" if code is None else code, time.monotonic() - began)
     if code == 0:
         return text
     last = " / ".join(text.strip().splitlines()[-5:])
