@@ -43,7 +43,7 @@ def check(job: Migration, looks: dict[str, dict[str, Any]], agent: Path, digest:
             wrong[f"{here}: no directory {', '.join(look['missing'])}"] = remedy
     if wrong:
         raise PreflightError("; ".join(wrong), remedy="; ".join(dict.fromkeys(wrong.values())))
-    if (looks["source"]["status"] or {}).get("state") == "cut":
+    if (looks["source"]["status"] or {}).get("state") in ("cut", "handed", "served", "committed"):
         raise StateError(
             f"job {job.name} has been cut over",
             remedy=f"livelift rollback --job {job.name} lets the source serve again; livelift remove --job {job.name} "

@@ -50,7 +50,10 @@ def add_state(parser: argparse.ArgumentParser, default: str) -> None:
 
 def add_job(parser: argparse.ArgumentParser, side: str = "source") -> None:
     """For verbs that the controller of a migration passes on over ssh (`livelift.cli.over_ssh`)."""
-    parser.add_argument("--job", metavar="NAME", help='a job of "livelift migrate": on its machines, over ssh')
+    parser.add_argument(
+        "job_here", nargs="?", metavar="JOB", help='a job of "livelift migrate": on its machines, over ssh'
+    )
+    parser.add_argument("--job", metavar="NAME", help="the same")
     parser.add_argument(
         "--side", choices=("source", "target"), default=side, help=f"with --job: which agent (default {side})"
     )

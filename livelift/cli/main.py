@@ -17,6 +17,7 @@ VERBS = {
     "status": "status",
     "verify": "verify",
     "cutover": "cutover",
+    "commit": "commit",
     "rollback": "rollback",
     "remove": "remove",
     "log": "logs",
@@ -54,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = build_parser(arguments[0] if arguments and arguments[0] in VERBS else "").parse_args(arguments)
     try:
+        if getattr(options, "job_here", None):
+            options.job = options.job or options.job_here
         if options.verb != "migrate" and getattr(options, "job", None):
             return int(import_module("livelift.cli.over_ssh").forward(options, arguments))
         return int(options.run(options))

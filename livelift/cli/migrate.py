@@ -41,7 +41,10 @@ examples:
   livelift migrate root@old root@new --map /srv=/srv --fence-unit postgresql@15-main --dry-run
   livelift migrate --job old-to-new"""
 
-PASSED_ON = ("capture", "bandwidth", "fence_unit", "fence_cgroup", "ignore", "lanes", "spool_cap", "memory")
+PASSED_ON = (
+    *("capture", "bandwidth", "fence_unit", "fence_cgroup", "stop_unit", "hooks"),
+    *("ignore", "lanes", "spool_cap", "memory"),
+)
 """Options that go to the source agent as they are."""
 
 
@@ -84,11 +87,13 @@ def register(verbs: Any) -> None:
         ("--lanes", "N", "TLS connections for data"),
         ("--spool-cap", "SIZE", "disk for the change log on the source"),
         ("--memory", "SIZE", "memory for content in flight on the source"),
+        ("--hooks", "DIR", "directory of the cutover's hooks on the source"),
     ):
         parser.add_argument(option, metavar=metavar, help=f"{text} (as livelift source)")
     for option, metavar, text in (
         ("--fence-unit", "UNIT", "systemd unit that the cutover freezes"),
         ("--fence-cgroup", "DIR", "cgroup that the cutover freezes"),
+        ("--stop-unit", "UNIT", "systemd unit that the cutover stops"),
         ("--ignore", "ID", "go on in spite of this preflight inhibitor"),
     ):
         parser.add_argument(option, action="append", default=[], metavar=metavar, help=f"{text} (as livelift source)")

@@ -10,12 +10,17 @@ from livelift.bootstrap.jobs import Migration
 from livelift.bootstrap.ssh import Remote
 from livelift.bootstrap.steps import failure
 from livelift.cli.common import print_json
+from livelift.cli.main import build_parser
 from livelift.cli.migrate import connected
 from livelift.cli.staged import said
 from livelift.errors import StateError, UsageError
 
 STAGED = ("plan", "adapt", "check")
 """Verbs that take the operator's files."""
+FILES = {"--policy", "--rules", "--ignore"}
+"""Those, and what goes with them."""
+CONTROLLER = {"--job", "--side", "--probe"}
+"""Options that only the controller understands."""
 
 
 def forward(options: argparse.Namespace, arguments: list[str]) -> int:
@@ -30,21 +35,34 @@ def forward(options: argparse.Namespace, arguments: list[str]) -> int:
             jobs.forget(job.name)
         return code
     told = said(options) if options.verb in STAGED else {}
-    words = [*_plain(arguments), *(["--said", "-"] if told else [])]
+    words = [*_plain(arguments, _valued(options.verb)), *(["--said", "-"] if told else [])]
     with connected(job) as remotes:
         return remotes[options.side].forward(words, json.dumps(told) if told else "")
 
 
-def _plain(arguments: list[str]) -> list[str]:
-    """Without what only the controller understands."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--job")
-    parser.add_argument("--side")
-    if arguments[0] in STAGED:  # files of this machine, and what goes with them
-        parser.add_argument("--policy")
-        parser.add_argument("--rules")
-        parser.add_argument("--ignore", action="append")
-    return parser.parse_known_args(arguments)[1]
+def _plain(arguments: list[str], valued: frozenset[str]) -> list[str]:
+    """Without what only the controller understands. ``valued``: the verb's options that take a value, which may stand
+    in a word of its own."""
+    verb, *words = arguments
+    ours = CONTROLLER | (FILES if verb in STAGED else set())
+    kept = [verb]
+    waiting = iter(words)
+    for word in waiting:
+        option, equals, _ = word.partition("=")
+        if not word.startswith("-"):
+            continue  # the job: no other verb of a job takes a bare word
+        both = [word] + ([next(waiting, "")] if option in valued and not equals else [])
+        if option not in ours:
+            kept += both
+    return kept
+
+
+def _valued(verb: str) -> frozenset[str]:
+    """Options of a verb that take a value."""
+    verbs = build_parser(verb)._subparsers
+    assert verbs is not None
+    (parser,) = verbs._group_actions[0].choices.values()  # type: ignore[union-attr]
+    return frozenset(o for action in parser._actions if action.nargs != 0 for o in action.option_strings)
 
 
 def _remove(job: Migration, remotes: dict[str, Remote], options: argparse.Namespace) -> int:

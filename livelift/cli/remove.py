@@ -10,13 +10,20 @@ from typing import Any
 from livelift.cli.common import add_job, add_state, add_verb, print_json
 from livelift.control.client import ask
 from livelift.control.lock import sole
+from livelift.cutover import block
 from livelift.errors import StateError, UnreachableError, UsageError
+from livelift.source.config import load
 
 TEXT = """Stop the agent of a state directory and delete everything of Livelift's there: spool, index, certificates.
 
 The migrated data are never touched, neither the source's nor the replica. A job that is fenced (after a cutover) is
-refused unless --keep-fence says that the source is to stay frozen."""
+refused unless --keep-fence says that the source is to stay frozen; after a commit it does without that word. A whole
+server that stays fenced keeps one thing of Livelift's: the boot target in which it does not serve after a reboot."""
 
+FENCED = ("cut", "handed", "served")
+STAYS = f"""
+this machine stays fenced: after a reboot it starts nothing but network and ssh ({block.TARGET}).
+To use it for something else: systemctl set-default multi-user.target"""
 MARKS = ("source.json", "job.json")
 STOPPING = 60.0
 """Seconds that an agent has to end: its threads finish what they hold, the log is flushed."""
@@ -41,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     try:
         status = ask(directory, "status", 30)
-        if status.get("state") == "cut" and not options.keep_fence:
+        if status.get("state") in FENCED and not options.keep_fence:
             raise StateError(
                 "the source is fenced after a cutover",
                 remedy="livelift rollback first, or say --keep-fence if the service has moved for good",
@@ -52,6 +59,20 @@ def run(options: argparse.Namespace) -> int:
     except UnreachableError:
         pass  # not running: only its files are left
     with sole(directory, STOPPING):
+        blocked = _retire(path)
         shutil.rmtree(path)
-    print_json({"removed": path}) if options.json else print(f"removed {path}")
+    if options.json:
+        print_json({"removed": path, "stays_fenced": blocked})
+    else:
+        print(f"removed {path}{STAYS if blocked else ''}")
     return 0
+
+
+def _retire(path: str) -> bool:
+    """Whether this machine has handed over as a whole, and so stays fenced."""
+    if not os.path.exists(os.path.join(path, "source.json")) or not block.is_up():
+        return False
+    if not load(os.fsencode(path)).server:
+        return False
+    block.retire()
+    return True

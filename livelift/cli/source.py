@@ -27,9 +27,9 @@ from livelift.cli.common import (
     size,
     tune_interpreter,
 )
+from livelift.cli.wiring import Whereabouts, make_cutover
 from livelift.control.lock import sole
-from livelift.cutover.cutover import Cutover
-from livelift.cutover.fence import Fence, FreezeFence, OpenFence, account, give_back
+from livelift.cutover.fence import account, give_back
 from livelift.errors import UsageError
 from livelift.identity import ca
 from livelift.identity.pairing import pair
@@ -39,7 +39,6 @@ from livelift.platform.linux.cgroups import cgroup_of_unit
 from livelift.source.agent import SourceAgent
 from livelift.source.checks import preflight
 from livelift.source.config import FILE, SourceConfig, load
-from livelift.source.cut_note import lets_go
 from livelift.source.journal import set_aside
 from livelift.source.server import check_lines, facts_of, leave_out
 from livelift.source.service import SourceService
@@ -107,6 +106,12 @@ def register(verbs: Any) -> None:
     )
     parser.add_argument(
         "--fence-unit", action="append", default=[], metavar="UNIT", help="systemd unit that the cutover freezes"
+    )
+    parser.add_argument(
+        "--stop-unit", action="append", default=[], metavar="UNIT", help="systemd unit that the cutover stops"
+    )
+    parser.add_argument(
+        "--hooks", metavar="DIR", help="directory of the cutover's hooks here (default /etc/livelift/hooks.d)"
     )
     parser.add_argument(
         "--readers",
@@ -210,17 +215,19 @@ def _serve(options: argparse.Namespace, config: SourceConfig) -> int:
     trust = Trust(_identity(config.directory), now)
     limiter = Limiter(parse_schedule(config.bandwidth), time.monotonic, _second) if config.bandwidth else None
     channel_options = Options(limiter=limiter)
+    whereabouts = Whereabouts(config)
     agent = SourceAgent(
         config,
-        lambda: connect(config.host, config.port, trust, config.lanes, channel_options),
+        lambda: connect(whereabouts.next(), config.port, trust, config.lanes, channel_options),
         lambda: give_back(config.directory, config.fence),
     )
     agent.trust = trust
     service: SourceService | None = None
     on_signals(agent.stop)
     try:
-        service = SourceService(agent, _cutover, lambda: account(config.directory))
+        service = SourceService(agent, make_cutover, lambda: account(config.directory))
         agent.start()
+        service.moving.start()
         if options.json:
             print_json({"event": "started", "job": config.job, "capture_mode": agent.choice.name})
         else:
@@ -326,6 +333,10 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
     fences += [cgroup_of_unit(unit) for unit in options.fence_unit]
     if fences:
         given["fence"] = tuple(fences)
+    if options.stop_unit:
+        given["stop"] = tuple(options.stop_unit)
+    if options.hooks:
+        given["hooks"] = os.path.abspath(options.hooks)
     return given
 
 
@@ -344,11 +355,3 @@ def _pair_again(code: str, config: SourceConfig) -> None:
             os.replace(fresh / name, identity / name)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _cutover(service: Any, request: dict[str, Any]) -> Cutover:
-    config = service.agent.config
-    fence: Fence = (
-        FreezeFence(config.directory, config.fence, lets_go(config.server)) if config.fence else OpenFence()
-    )
-    return Cutover(service, fence, str(request.get("label") or "cutover"), float(request.get("timeout") or 600))

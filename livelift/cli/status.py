@@ -71,6 +71,8 @@ def text_of(s: dict[str, Any]) -> str:
         verified = s.get("verified") or {}
         if verified:
             lines.append(f"  last verification: {verified['differences']} differences in {verified['seconds']} s")
+        if text := (s.get("handover") or {}).get("text"):
+            lines.append(f"  {text}")
         lines += fence_lines(s.get("fence") or {})
         lines += [f"  skipped {path}: {reason}" for path, reason in s.get("skipped", [])[:20]]
         lines += [f"  gap {g['path']}: {g['reason']} {g['detail']}" for g in s.get("gap_list", [])]

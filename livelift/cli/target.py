@@ -21,6 +21,7 @@ from livelift.cli.common import (
     tune_interpreter,
 )
 from livelift.control.lock import sole
+from livelift.hooks.hooks import DEFAULT
 from livelift.model.facts import ServerFacts
 from livelift.model.job import Map
 from livelift.target.agent import TargetAgent, check_new
@@ -55,6 +56,9 @@ def register(verbs: Any) -> None:
     parser.add_argument(
         "--code-file", metavar="FILE", help="write the pairing code there (mode 0600) and do not print it"
     )
+    parser.add_argument(
+        "--hooks", metavar="DIR", default=DEFAULT, help="directory of the cutover's hooks here (default %(default)s)"
+    )
     parser.add_argument("--verbose", "-v", action="store_true")
     add_state(parser, "/var/lib/livelift/target")
 
@@ -72,7 +76,8 @@ def run(options: argparse.Namespace) -> int:
         make_places(maps)
     check_new(directory, maps)
     with sole(directory):
-        return _serve(options, TargetAgent(directory, maps, options.new_code, options.server), host, port)
+        agent = TargetAgent(directory, maps, options.new_code, options.server, options.hooks)
+        return _serve(options, agent, host, port)
 
 
 def lines_here(without: list[str]) -> tuple[Map, ...]:

@@ -95,6 +95,18 @@ def lift(block: Block, root: str = "/") -> None:
     _sync(place)
 
 
+def retire(root: str = "/") -> None:
+    """The job ends and the machine stays as it is: nothing starts the agent any more."""
+    place = os.path.join(root, PLACE)
+    path = os.path.join(place, TARGET)
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    _write(path, text.replace(f" {AGENT}", "").replace("livelift rollback", "systemctl set-default multi-user.target"))
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(place, AGENT))
+    _sync(place)
+
+
 def is_up(root: str = "/") -> bool:
     with suppress(OSError):
         return os.readlink(os.path.join(root, PLACE, DEFAULT)) == TARGET

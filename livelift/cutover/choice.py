@@ -63,14 +63,18 @@ def kept(unit: str) -> str:
     return ""
 
 
-def decide(paths: Iterable[str], own: Collection[str], ssh_sessions: Collection[str]) -> list[Decision]:
+def decide(
+    paths: Iterable[str], own: Collection[str], ssh_sessions: Collection[str], keep: Collection[str] = ()
+) -> list[Decision]:
     """One for each unit. ``paths``: cgroups of units, relative to the root of the tree (system.slice/nginx.service).
     ``own``: those in which Livelift itself runs, and the operator who asked. ``ssh_sessions``: session scopes that hold
-    a running sshd."""
-    return [Decision(path, *_decide(path, own, ssh_sessions)) for path in paths]
+    a running sshd. ``keep``: names or patterns of units that the operator wants to live, too."""
+    return [Decision(path, *_decide(path, own, ssh_sessions, keep)) for path in paths]
 
 
-def _decide(path: str, own: Collection[str], ssh_sessions: Collection[str]) -> tuple[bool, str]:
+def _decide(
+    path: str, own: Collection[str], ssh_sessions: Collection[str], keep: Collection[str]
+) -> tuple[bool, str]:
     unit = path.rpartition("/")[2]
     if path == "init.scope":
         return False, "systemd itself"
@@ -78,6 +82,8 @@ def _decide(path: str, own: Collection[str], ssh_sessions: Collection[str]) -> t
         return False, "Livelift, or the operator who asked"
     if reason := kept(unit):
         return False, reason
+    if any(fnmatchcase(unit, pattern) or unit == f"{pattern}.service" for pattern in keep):
+        return False, "kept by the operator"
     if path.startswith("user.slice/"):
         if path in ssh_sessions and path.startswith("user.slice/user-0.slice/"):
             return False, "an ssh session of root"

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from livelift.cutover.fence import Fence
 from livelift.cutover.steps import Step, run
@@ -55,9 +55,19 @@ class Hook(Protocol):
     def __call__(self, step: str, when: str, error: str = "") -> None:
         """Run the operator's own programs ``before`` or ``after`` a step. An error fails the step."""
 
+    def listing(self) -> dict[str, dict[str, list[str]]]:
+        """Their names, by machine and by step and when."""
 
-def no_hooks(step: str, when: str, error: str = "") -> None:
-    return
+
+class NoHooks:
+    def __call__(self, step: str, when: str, error: str = "") -> None:
+        return
+
+    def listing(self) -> dict[str, dict[str, list[str]]]:
+        return {}
+
+
+NO_HOOKS = NoHooks()
 
 
 class Cutover:
@@ -72,19 +82,21 @@ class Cutover:
         label: str,
         timeout: float,
         clock: Callable[[], float] = time.monotonic,
-        hook: Hook = no_hooks,
+        hook: Hook = NO_HOOKS,
     ) -> None:
         self._source = source
         self._fence = fence
         self._label = label
         self._clock = clock
-        self._hook = hook
+        self.hook = hook
         self._timeout = timeout
         self._deadline = 0.0
         self._marks: dict[str, float] = {}
         self._begun = self._is_up = False
         self._lsn = 0
         self._verdict: Verdict | None = None
+        self.durations: dict[str, float] = {}
+        """Seconds that each step took, with its hooks."""
         self.result: Result | None = None
 
     @property
@@ -92,8 +104,18 @@ class Cutover:
         return self._fence.name
 
     @property
-    def steps(self) -> list[str]:
-        return [step.name for step in self._steps()]
+    def notes(self) -> list[str]:
+        """What is weaker than it should be."""
+        return []
+
+    def preview(self) -> dict[str, Any]:
+        """What would be done; changes nothing."""
+        return {
+            "would": [step.name for step in self._steps()],
+            "fence": self.fence_name,
+            "gaps": len(self._source.open_gaps()),
+            "hooks": self.hook.listing(),
+        }
 
     def fence_down(self) -> None:
         """Rollback after the cut: the workload goes on."""
@@ -127,10 +149,18 @@ class Cutover:
         ]
 
     def _hooked(self, step: Step) -> Step:
+        return self._timed(step)
+
+    def _timed(self, step: Step, last: bool = False) -> Step:
+        """With its hooks. ``last``: nothing that comes after it can fail it."""
+
         def do() -> None:
-            self._hook(step.name, "before")
+            began = time.monotonic()
+            self.hook(step.name, "before")
             step.do()
-            self._hook(step.name, "after")
+            if not last:
+                self.hook(step.name, "after")
+            self.durations[step.name] = round(time.monotonic() - began, 3)
 
         return step._replace(do=do)
 
@@ -138,7 +168,7 @@ class Cutover:
         """Everything is undone by now. These hooks can fail nothing any more."""
         why = "the operator went away" if isinstance(error, GeneratorExit) else str(error)
         try:
-            self._hook("abort", "after", f"{step}: {why}")
+            self.hook("abort", "after", f"{step}: {why}")
         except LiveliftError as failure:
             log.error("%s", failure)
 

@@ -18,7 +18,8 @@ from livelift.platform.linux.gather import let_go
 
 
 class Fence(Protocol):
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def ready(self) -> None:
         """Nothing is fenced yet: what takes time and disturbs nobody."""

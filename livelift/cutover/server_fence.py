@@ -31,9 +31,10 @@ SSHD: Final = (b"sshd", b"sshd-session", b"sshd-auth", b"dropbear")
 
 
 class ServerFence(HeldFence):
-    """``named``: cgroups to freeze instead of everything. ``stopping``: units that are stopped. ``operator``: the
-    cgroup of the one who asked. ``command``, ``environment``: start the source agent after a reboot. ``tree``: a part
-    of the cgroup tree that is the whole one (for tests)."""
+    """``named``: cgroups to freeze instead of everything (``only_named``: also if there are none). ``stopping``: units
+    that are stopped. ``operator``: the cgroup of the one who asked. ``keep``: units that live, too. ``command``,
+    ``environment``: start the source agent after a reboot. ``tree``: a part of the cgroup tree that is the whole one
+    (for tests)."""
 
     def __init__(
         self,
@@ -44,41 +45,49 @@ class ServerFence(HeldFence):
         operator: str = "",
         command: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        keep: Sequence[str] = (),
+        only_named: bool = False,
         timeout: float = 10.0,
         tree: bytes = b"",
     ) -> None:
         super().__init__(directory, lets_go)
         self._named = [Freezer(g) for g in named]
+        self._only_named = only_named or bool(named)
         self._stopping = list(stopping)
         self._operator = operator
         self._command = command
         self._environment = environment or {}
+        self._keep = tuple(keep)
         self._timeout = timeout
         self._tree = tree
         self._lock = threading.RLock()
         self._halt = threading.Event()
         self._sweeper: threading.Thread | None = None
         self._trouble = ""
+        self._moved = False
         self.notes: list[str] = []
         """What is weaker than it should be."""
 
     @property
     def name(self) -> str:
-        if self._named:
-            text = "freeze " + ", ".join(os.fsdecode(f.path) for f in self._named)
-        else:
-            text = f"freeze all but what must live ({sum(d.freeze for d in self.decisions())} units now)"
-        return f"{text}, stop {', '.join(self._stopping)}" if self._stopping else text
+        groups = ", ".join(os.fsdecode(f.path) for f in self._named)
+        parts = [f"stop {', '.join(self._stopping)}"] if self._stopping else []
+        parts += [f"freeze {groups}"] if groups else []
+        if not self._only_named:
+            count = sum(d.freeze for d in self.decisions())
+            parts.append(f"freeze all but what must live ({count} units now)")
+        return ", ".join(parts)
 
     def decisions(self) -> list[Decision]:
         """For every unit that holds processes now. With named groups nothing is decided here."""
-        return [] if self._named else self._decide(self._units())
+        return [] if self._only_named else self._decide(self._units())
 
     def ready(self) -> None:
         """Everything here is nothing that a client of the workload would notice."""
         super().ready()
         self.notes.clear()
-        if self._named or not systemd.is_there():
+        self._take(keep=self._keep, named=self._only_named)
+        if self._only_named or not systemd.is_there():
             return
         timers = [name for name in systemd.active("timer", "path") if not name.startswith("systemd-ask-password")]
         if timers:
@@ -101,16 +110,23 @@ class ServerFence(HeldFence):
             systemd.stop(self._stopping)
         self._halt.clear()
         with self._lock:
-            self._freeze_named() if self._named else self._freeze_all()
+            self._freeze_named() if self._only_named else self._freeze_all()
         self._sweep()
 
     def again(self) -> None:
         """A new agent, behind a fence that stands: what runs now is frozen, what is taken stays taken."""
-        self._taken = taken.load(self._directory) or Taken()
+        self._taken = found = taken.load(self._directory) or Taken()
+        self._keep = found.keep
+        self._only_named = found.named
+        groups = found.groups if found.named else ()
+        self._named = [Freezer(os.fsencode(g)) for g in groups if os.path.isdir(g)]
         self._halt.clear()
-        self.address_off()
+        self.move_addresses()
         with self._lock:
-            self._freeze_named() if self._named else self._freeze_new(logins=False)
+            if self._only_named:
+                freeze_all(self._named, self._timeout, may_go=True)
+            else:
+                self._freeze_new(logins=False)
         self._sweep()
 
     def check(self) -> None:
@@ -129,6 +145,7 @@ class ServerFence(HeldFence):
         if sweeper is not None and sweeper is not threading.current_thread():
             sweeper.join(5)
         self._trouble = ""
+        self._moved = False
 
     # -- what only a hand-over needs ---------------------------------------------------------------------------------
 
@@ -142,19 +159,19 @@ class ServerFence(HeldFence):
 
     def block(self, held: Sequence[Held]) -> None:
         """From here on this machine does not serve after a reboot. ``held``: the addresses that will move."""
-        self._take(block=block.look())
+        self._take(block=block.look(), addresses=tuple(held))
         moves = [(address, one.interface) for one in held for address in one.moves]
         block.put(self._command, self._environment, systemd.active("service", "socket"), moves)
 
-    def move_addresses(self, held: Sequence[Held]) -> None:
-        if held:
-            self._take(addresses=tuple(held))
-            self.address_off()
+    def move_addresses(self) -> None:
+        """The hand-over stands: what moves is taken off now, and whenever it comes back."""
+        self._moved = True
+        self.address_off()
 
     def address_off(self) -> None:
         """What has moved is taken off, however it came back (a lease, a reload). ProgramError is only told: the hand-
         over stands."""
-        if not any(addresses.is_here(a) for one in self._taken.addresses for a in one.moves):
+        if not self._moved or not any(addresses.is_here(a) for one in self._taken.addresses for a in one.moves):
             return
         try:
             addresses.take_off(self._taken.addresses)
@@ -175,7 +192,7 @@ class ServerFence(HeldFence):
         paths = [os.fsdecode(path) for path in units.paths]
         own = [place for place in (os.fsdecode(cgroup_of("self")), self._operator) if place]
         ssh = [p for p in paths if "/session-" in p and with_program(units, os.fsencode(p), SSHD)]
-        return choice.decide(paths, own, ssh)
+        return choice.decide(paths, own, ssh, self._keep)
 
     def _freeze_named(self) -> None:
         self._take(groups=tuple(os.fsdecode(f.path) for f in self._named))
@@ -215,7 +232,7 @@ class ServerFence(HeldFence):
                 if self._halt.is_set():
                     return
                 self.address_off()
-                if self._named:
+                if self._only_named:
                     continue
                 try:
                     if self._freeze_new(logins=False):

@@ -32,7 +32,8 @@ SECONDS: Final = 10.0
 class Taken(msgspec.Struct, frozen=True):
     """``groups``: frozen cgroups, absolute. ``stopped``: units that were stopped. ``timers``: timers and path units
     that were stopped. ``watchdogs``: systemd's service watchdogs were switched off. ``journal``: it writes to memory.
-    ``addresses``: taken off. ``block``: see `block`."""
+    ``addresses``: taken off. ``block``: see `block`. ``keep``: units that the operator keeps alive; ``named``: nothing
+    but the groups was to be frozen. Both are remembered only."""
 
     groups: tuple[str, ...] = ()
     stopped: tuple[str, ...] = ()
@@ -41,6 +42,8 @@ class Taken(msgspec.Struct, frozen=True):
     journal: bool = False
     addresses: tuple[Held, ...] = ()
     block: Block | None = None
+    keep: tuple[str, ...] = ()
+    named: bool = False
 
 
 def load(directory: bytes) -> Taken | None:

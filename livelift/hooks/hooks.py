@@ -28,6 +28,7 @@ STEPS: Final = (
 )
 """The first eight in their order; the last four come when an attempt failed and was undone, when the new system has
 confirmed, when the old one stands again after a hand-over, and at the commit."""
+ONLY_AFTER: Final = ("abort", "serve", "back")
 WHEN: Final = ("before", "after")
 _PLACE: Final = re.compile(r"([a-z-]+)\.(before|after)\.d")
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+(\.(sh|py|pl))?")  # as run-parts(8): no backups of editors, no .dpkg-old
@@ -51,6 +52,10 @@ class Hooks:
                 raise UsageError(
                     f"{self._directory}/{name}: no step has this name",
                     remedy=f"<step>.<before|after>.d with a step of: {', '.join(STEPS)}",
+                )
+            if match[1] in ONLY_AFTER and match[2] == "before":
+                raise UsageError(
+                    f"{self._directory}/{name}: {match[1]} is told afterwards", remedy=f"name it {match[1]}.after.d"
                 )
             if hooks := [os.path.basename(path) for path in self._of(match[1], match[2])]:
                 found[f"{match[1]}.{match[2]}"] = hooks
@@ -86,7 +91,10 @@ class Hooks:
 
 
 def answer(hooks: Hooks, options: dict[str, Any]) -> dict[str, Any]:
-    """The target's side of the verb ``hook``: run what the source's step asks for."""
+    """The target's side of the verb ``hook``: run what the source's step asks for; without a step, tell which there
+    are."""
+    if not options:
+        return {"listing": hooks.listing()}
     step, when = str(options.get("step")), str(options.get("when"))
     if step not in STEPS or when not in WHEN:
         raise UsageError(f"no hooks {step}.{when}", remedy="use the same Livelift release everywhere")

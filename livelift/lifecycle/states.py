@@ -42,7 +42,7 @@ MOVES: Final[dict[State, dict[str, State]]] = {
     },
     State.HANDED: {"serve": State.SERVED, "back": State.FOLLOWING, "stop": State.STOPPED, "fail": State.FAILED},
     State.SERVED: {"commit": State.COMMITTED, "back": State.FOLLOWING, "stop": State.STOPPED, "fail": State.FAILED},
-    State.COMMITTED: {"stop": State.STOPPED, "fail": State.FAILED},
+    State.COMMITTED: {"back": State.FOLLOWING, "stop": State.STOPPED, "fail": State.FAILED},
     State.STOPPED: {"start": State.CONNECTING},
     State.FAILED: {"start": State.CONNECTING},
 }

@@ -177,8 +177,8 @@ class SourceAgent:
             return
         self._recover()
         self._links = True
-        self._spawn("send", lambda: self.sender.run(self.stop_event))
-        self._spawn("house", self.house.keep)
+        self.spawn("send", lambda: self.sender.run(self.stop_event))
+        self.spawn("house", self.house.keep)
 
     def resume(self, event: str = "rollback") -> None:
         """The cut is undone: follow again, over a new connection (by which the target learns of it)."""
@@ -213,16 +213,16 @@ class SourceAgent:
             for oid in self.journal.index.unsure():
                 self.bulk.add(oid, True, delay=0.0)
         self.walker.add(0, True)  # before anybody asks whether the walk is done
-        self._spawn("follow", lambda: self.follower.run(self.capture, self.stop_event))
-        self._spawn("walk", lambda: self.walker.run(self.stop_event, self._guard))
-        self._spawn("changes", lambda: self.changes.run(self.dirty, self.stop_event))
+        self.spawn("follow", lambda: self.follower.run(self.capture, self.stop_event))
+        self.spawn("walk", lambda: self.walker.run(self.stop_event, self._guard))
+        self.spawn("changes", lambda: self.changes.run(self.dirty, self.stop_event))
         for i in range(2):
-            self._spawn(f"bulk-{i}", lambda: self.changes.run(self.bulk, self.stop_event))
-        self._spawn("mapped", self.house.watch_mappings)
-        self._spawn("roll", lambda: self.verifier.roll(self.stop_event))
-        self._spawn("governor", lambda: self.governor.run(self.stop_event))
+            self.spawn(f"bulk-{i}", lambda: self.changes.run(self.bulk, self.stop_event))
+        self.spawn("mapped", self.house.watch_mappings)
+        self.spawn("roll", lambda: self.verifier.roll(self.stop_event))
+        self.spawn("governor", lambda: self.governor.run(self.stop_event))
         if self.server is not None:
-            self._spawn("facts", partial(self.server.run, self.stop_event))
+            self.spawn("facts", partial(self.server.run, self.stop_event))
         self.listen()  # last: an answer of the target says that the walk may be called complete
 
     def _announce_volumes(self) -> None:
@@ -240,7 +240,7 @@ class SourceAgent:
                         os.close(fd)
                     self.journal.put(Kind.MKDIR, Make(oid, 0, name, attributes))
 
-    def _spawn(self, name: str, work: Callable[[], None]) -> None:
+    def spawn(self, name: str, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=self._guard(work), name=name, daemon=True)
         self._threads.append(thread)
         thread.start()

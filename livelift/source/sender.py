@@ -45,6 +45,9 @@ RETRY = (0.2, 0.5, 1.0, 2.0, 5.0)
 FATAL = (TrustError, VersionError, PreflightError, UsageError)
 """What trying again cannot mend: the agent ends with it."""
 
+EAGER = 1.0
+"""The longest of them behind a hand-over."""
+
 PACE = 0.005
 """Seconds that a small batch waits for company: each frame wakes four threads on the two machines."""
 
@@ -125,6 +128,7 @@ class Sender:
         self.reconnects = 0
         self._wire_before = 0
         self.renewed = False
+        self.eager = False  # behind a hand-over: the target is another system, or on its way to be one
 
     def run(self, stop: threading.Event) -> None:
         attempt = 0
@@ -133,13 +137,13 @@ class Sender:
                 channel = self._connect()
             except UnreachableError as error:
                 self.last_error = str(error)
-                stop.wait(RETRY[min(attempt, len(RETRY) - 1)])
+                stop.wait(min(RETRY[min(attempt, len(RETRY) - 1)], EAGER if self.eager else RETRY[-1]))
                 attempt += 1
                 continue
             except FATAL as error:
-                self.fatal = error
-                log.error("%s", error)
-                return
+                if self._give_up(error, stop):
+                    return
+                continue
             attempt = 0
             try:
                 self._converse(channel, stop)
@@ -148,15 +152,24 @@ class Sender:
                 log.warning("link lost: %s", error)
                 self.reconnects += 1
             except FATAL as error:
-                self.fatal = error
-                log.error("%s", error)
-                return
+                if self._give_up(error, stop):
+                    return
             finally:
                 self.connected.clear()
                 self.channel = None
                 self._wire_before += channel.counters.wire_out
                 channel.close("")
             stop.wait(RETRY[0])
+
+    def _give_up(self, error: LiveliftError, stop: threading.Event) -> bool:
+        """What trying again cannot mend ends the agent; behind a hand-over somebody has to go on asking."""
+        log.error("%s", error)
+        if not self.eager:
+            self.fatal = error
+            return True
+        self.last_error = str(error)
+        stop.wait(RETRY[-1])
+        return False
 
     def _converse(self, channel: Channel, stop: threading.Event) -> None:
         channel.send(self._hello())

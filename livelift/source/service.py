@@ -3,56 +3,43 @@ talk to."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from typing import Any
 
 from livelift.control.server import ControlServer, Reply
-from livelift.errors import LockedError, StateError
+from livelift.errors import StateError
 from livelift.lifecycle.states import State
-from livelift.model.record import Kind, Mark
 from livelift.platform.system import os
-from livelift.protocol.messages import CutAsk, CutDone
 from livelift.source.agent import SourceAgent
+from livelift.source.cutting import Cutting, gap_list
 from livelift.source.edge import lost_parts
+from livelift.source.moving import Moving
 from livelift.verify.render import render
-
-NOT_CUT = "the source serves already: a rollback is for after a cutover"
-
-
-COMPARED = {"mmap", "inode-flags", "project-id"}
-"""What a mode may be blind to without a second look at every name behind the fence: the preparation has just taken
-one, and the
-closing verification compares all of it by changed stamps; what it finds is read again and compared again."""
 
 
 class SourceService:
-    """``make_cutover`` builds a `livelift.cutover` over this object (floor 3 rooms do not know each other)."""
+    """``make_cutover``: see `Moving`. ``fence``: what is taken from this machine, and what a fence keeper did."""
 
     def __init__(
         self,
         agent: SourceAgent,
-        make_cutover: Callable[[SourceService, dict[str, Any]], Any],
+        make_cutover: Callable[[Cutting, dict[str, Any]], Any],
         fence: Callable[[], dict[str, Any]] = dict,
     ) -> None:
-        """``fence``: what is taken from this machine, and what a fence keeper did, for the status."""
         self.agent = agent
-        self._make_cutover = make_cutover
+        self.moving = Moving(agent, make_cutover)
         self._fence = fence
-        self._cutover: Any = None
-        self._cutting = threading.Lock()
         self._last_bytes = (time.monotonic(), 0)
         self._rate = 0.0
-        self.cut_result: dict[str, Any] = {}
         self._control = ControlServer(
             agent.config.directory,
             {
                 "status": self._status,
                 "verify": self._verify,
-                "cutover": self._cut_over,
-                "rollback": self._rollback,
+                "cutover": self.moving.cut_over,
+                "commit": self.moving.commit,
+                "rollback": self.moving.roll_back,
                 "stop": self._stop,
                 "ranges": self._gaps,
                 "stage": self._stage,
@@ -61,8 +48,7 @@ class SourceService:
 
     def close(self) -> None:
         self._control.close()
-        if self._cutover is not None and self.agent.note.stands:
-            self._cutover.fence_stays()
+        self.moving.close()
 
     # -- status ------------------------------------------------------------------------------------------------------
 
@@ -114,7 +100,7 @@ class SourceService:
             "events": agent.follower.events,
             "gaps": len(agent.gaps),
             "gaps_total": agent.gaps.total,
-            "gap_list": self._gap_list(20),
+            "gap_list": gap_list(agent, 20),
             "problems": [
                 {"path": os.fsdecode(p.path), "code": p.code, "detail": p.detail, "remedy": p.remedy}
                 for p in problems[:50]
@@ -131,7 +117,8 @@ class SourceService:
             "wire_bytes": sender.wire_bytes(),
             "target_free": sender.target_free,
             "target": agent.target_facts,
-            "cut": self.cut_result,
+            "cut": self.moving.result,
+            "handover": self.moving.handover(),
             "kind": "server" if agent.config.server else "data",
             "note": agent.note.state,
             "fence": self._fence(),
@@ -161,21 +148,13 @@ class SourceService:
         elapsed = time.monotonic() - self.agent.began
         return round(elapsed * (100 - percent) / percent, 1) if percent > 1 else None
 
-    def _gap_list(self, limit: int) -> list[dict[str, Any]]:
-        agent = self.agent
-        out = []
-        for oid, gap in agent.gaps.listing(limit):
-            path = agent.live.path_of(oid) if oid > 0 else b"(a whole volume)"
-            out.append({"path": os.fsdecode(path or b"?"), "reason": gap.reason, "detail": gap.detail})
-        return out
-
     # -- verbs -------------------------------------------------------------------------------------------------------
 
     def _status(self, _: dict[str, Any]) -> Iterator[Reply]:
         yield self.status()
 
     def _gaps(self, request: dict[str, Any]) -> Iterator[Reply]:
-        yield {"gaps": self._gap_list(int(request.get("limit", 1000)))}
+        yield {"gaps": gap_list(self.agent, int(request.get("limit", 1000)))}
 
     def _stop(self, _: dict[str, Any]) -> Iterator[Reply]:
         self.agent.stop()
@@ -207,134 +186,3 @@ class SourceService:
             assert agent.verifier.report is not None
             answer["text"] = render(agent.verifier.report)
         yield answer
-
-    def _cut_over(self, request: dict[str, Any]) -> Iterator[Reply]:
-        agent = self.agent
-        state = agent.state
-        if state is State.CUT:
-            yield {**self.cut_result, "already": True}
-            return
-        if state is not State.FOLLOWING:
-            raise StateError(f"no cutover while the job is {agent.state}", remedy="wait until it is following")
-        if request.get("dry_run"):
-            status = self.status()
-            yield {
-                "dry_run": True,
-                "would": ["prepare", "fence", "drain", "verify", "cut"],
-                "fence": self._make_cutover(self, request).fence_name,
-                "gaps": status["gaps"],
-                "backlog": status["backlog"],
-                "lag": status["lag"],
-            }
-            return
-        if not self._cutting.acquire(blocking=False):
-            raise LockedError("a cutover is under way", remedy="wait for it: livelift status --watch")
-        try:
-            yield from self._attempt(request)
-        finally:
-            self._cutting.release()
-
-    def _attempt(self, request: dict[str, Any]) -> Iterator[Reply]:
-        agent = self.agent
-        self._cutover = cutover = self._make_cutover(self, request)
-        with closing(cutover.run()) as going:
-            for name in going:
-                yield {"step": name, "state": str(agent.state)}
-        result = cutover.result
-        self.cut_result = {
-            "state": str(agent.state),
-            "cut_lsn": result.cut_lsn,
-            "fence_seconds": round(result.fence_seconds, 3),
-            "prepare_seconds": round(result.prepare_seconds, 3),
-            "drain_seconds": round(result.drain_seconds, 3),
-            "verify_seconds": round(result.verify_seconds, 3),
-            "differences": result.verdict.differences,
-            "fence": cutover.fence_name,
-            "capture_mode": agent.choice.name,
-            "verification": result.verdict.report,
-        }
-        yield self.cut_result
-
-    def _rollback(self, _: dict[str, Any]) -> Iterator[Reply]:
-        """After a cut: the source serves again, and its changes are followed again."""
-        if self.agent.state is not State.CUT:
-            raise StateError(f"there is nothing to roll back while the job is {self.agent.state}", remedy=NOT_CUT)
-        (self._cutover or self._make_cutover(self, {})).fence_down()
-        self.agent.resume()
-        self.cut_result = {}
-        self._cutover = None
-        yield {"state": str(self.agent.state)}
-
-    # -- what the cutover asks (livelift.cutover.cutover.Source) ------------------------------------------------------
-
-    def move(self, event: str) -> None:
-        note = self.agent.note
-        if event == "fence":
-            note.set("fenced")  # before it goes up: an agent that dies now takes it down when it is started again
-        elif event == "abort":
-            note.set("undone" if note.state == "asked" else "")
-            if note.state == "undone":
-                self.agent.sender.renewed = True
-        self.agent.move(event)
-
-    def prepare(self, deadline: float) -> None:
-        agent = self.agent
-        agent.drain.wait_until(agent.sender.connected.is_set, deadline, "the target")
-        agent.verifier.warm_up(deadline)
-        agent.healer.mark_mapped()
-        agent.walker.add(0, True)
-        agent.drain.settle_roughly(deadline)
-        agent.drain.wait_applied(agent.journal.spool.last_lsn, deadline)
-        agent.verifier.warm_up(deadline)
-
-    def drain(self, deadline: float) -> None:
-        agent = self.agent
-        agent.drain.settle(deadline)
-        agent.healer.mark_mapped()
-        if set(agent.choice.blind_to) - COMPARED:
-            agent.walker.add(0, True)  # what no event told: changed stamps
-        agent.drain.settle(deadline)
-        agent.house.purge_limbo()
-        agent.drain.settle(deadline)
-        lsn = agent.journal.put(Kind.FENCE, Mark("cutover"))
-        agent.drain.wait_applied(lsn, deadline)
-
-    def verify(self, deadline: float) -> Any:
-        began = time.monotonic()
-        found, outcome = self.agent.verifier.compare(deadline)
-        return self.agent.verifier.verdict(found, outcome, time.monotonic() - began)
-
-    def repair(self, verdict: Any) -> None:
-        self.agent.verifier.repair(verdict.found)
-
-    def open_gaps(self) -> list[str]:
-        """What is known to be missing, objects or parts of them, but for what the operator has said to go without."""
-        return [f"{g['path']}: {g['reason']} {g['detail']}".strip() for g in self._gap_list(100)] + [
-            f"{os.fsdecode(p.path)}: {p.detail} [{p.code}]"
-            for p in lost_parts()
-            if p.code not in self.agent.config.ignored
-        ]
-
-    def cut(self, label: str, deadline: float) -> int:
-        agent = self.agent
-        lsn = agent.journal.put(Kind.CUT, Mark(label))
-        agent.drain.wait_applied(lsn, deadline)
-        channel = agent.sender.channel
-        if channel is None:
-            raise StateError("the link is down", remedy="it is tried again by itself; try the cutover again then")
-        agent.note.set("asked")
-        channel.send(CutAsk(lsn, label))
-        late = StateError("the target did not confirm the cut", remedy="try the cutover again")
-
-        def alive() -> None:
-            agent.check()
-            if not agent.sender.connected.is_set():
-                raise late
-
-        done = agent.answers.take(CutDone, lsn, deadline, alive)
-        if done is None:
-            raise late
-        if done.problem:
-            raise StateError(f"the target refuses the cut: {done.problem}", remedy="see the target's log")
-        agent.note.set("cut")
-        return lsn

@@ -10,6 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from livelift.checks.data import check_overlap
 from livelift.checks.findings import Findings
 from livelift.control.server import ControlServer
 from livelift.errors import LiveliftError, RetryError, StateError, UsageError
+from livelift.hooks import hooks
 from livelift.identity import ca
 from livelift.identity.pairing import Desk
 from livelift.identity.trust import Trust, issue
@@ -37,7 +39,7 @@ from livelift.replay.replayer import Replayer
 from livelift.target.probe import occupied, replica_facts
 from livelift.target.receiver import Receiver
 from livelift.target.server import ServerTarget
-from livelift.target.stage import Stage
+from livelift.target.stage import Stage, Verb
 from livelift.target.verifying import Answerer
 from livelift.transport.channel import Channel
 from livelift.transport.server import Listener
@@ -53,7 +55,12 @@ class TargetAgent:
     ``server``: a whole system is to move here (docs/internals/server-job.md)."""
 
     def __init__(
-        self, directory: bytes, maps: tuple[Map, ...] = (), new_code: bool = False, server: bool = False
+        self,
+        directory: bytes,
+        maps: tuple[Map, ...] = (),
+        new_code: bool = False,
+        server: bool = False,
+        hooks_at: str = hooks.DEFAULT,
     ) -> None:
         self._directory = directory
         self._path = Path(os.fsdecode(directory))
@@ -79,7 +86,9 @@ class TargetAgent:
         self.server: ServerTarget | None = None
         if self._job.get("kind") == SERVER:
             self.server = ServerTarget(str(self._path), self.maps, lambda: self._cut_path.exists())
-        self.stage = Stage({"status": self._stage_status, **(self.server.verbs() if self.server else {})})
+        hook = partial(hooks.answer, hooks.Hooks(hooks_at, self.job_id, "target"))
+        verbs: dict[str, Verb] = {"status": self._stage_status, "hook": hook}
+        self.stage = Stage({**verbs, **(self.server.verbs() if self.server else {})})
         self._busy = threading.Lock()
         self._cuts: list[dict[str, Any]] = []
         self._cut_path = self._path / "cut.json"

@@ -110,7 +110,7 @@ def test_remove_takes_the_state_and_leaves_the_data(pair: Any, capsys: pytest.Ca
     agents, tree = pair
     source: Path = agents.states["source"]
     code, (answer,) = lines(capsys, "remove", "--json", "--state", source)
-    assert code == 0 and answer == {"removed": str(source)}
+    assert code == 0 and answer == {"removed": str(source), "stays_fenced": False}
     assert not source.exists()
     assert os.listdir(tree)
     agents.agents["source"].process.wait(10)

@@ -93,3 +93,14 @@ def test_systemd_reads_it_as_it_is_meant(root, tmp_path):
     )
     said = [line for line in done.stderr.splitlines() if "livelift" in line]
     assert done.returncode == 0 and not said, done.stderr
+
+
+def test_retired_it_still_blocks_and_nothing_starts_the_agent(root):
+    block.put(COMMAND, {}, ACTIVE, [("192.0.2.7/24", "eth0")], str(root))
+    block.retire(str(root))
+    assert block.is_up(str(root))
+    assert block.AGENT not in names(root)
+    text = (root / block.PLACE / block.TARGET).read_text()
+    assert "Wants=ssh.service networking.service dbus.socket livelift-handed-addresses.service" in text
+    block.lift(block.Block(""), str(root))
+    assert names(root) == []

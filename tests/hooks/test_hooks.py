@@ -91,6 +91,10 @@ def test_the_listing_and_what_is_wrong_with_a_place(root):
     with pytest.raises(UsageError, match=r"fense.before.d: no step has this name") as found:
         hooks(root).listing()
     assert "hand-over" in found.value.remedy
+    (root / "fense.before.d").rmdir()
+    (root / "abort.before.d").mkdir()
+    with pytest.raises(UsageError, match="abort is told afterwards"):
+        hooks(root).listing()
 
 
 def test_nothing_there_is_no_error(tmp_path):
@@ -122,6 +126,7 @@ def test_a_hook_that_cannot_be_run_is_said_and_not_passed_over(root):
 def test_the_target_answers_what_the_source_asks(root):
     place(root, "arm.before.d", "1", "")
     assert answer(hooks(root), {"step": "arm", "when": "before", "state": "cut"}) == {"ran": ["1"]}
-    for options in ({"step": "../etc", "when": "before"}, {"step": "arm", "when": "during"}, {}):
+    assert answer(hooks(root), {}) == {"listing": {"arm.before": ["1"]}}
+    for options in ({"step": "../etc", "when": "before"}, {"step": "arm", "when": "during"}, {"step": "arm"}):
         with pytest.raises(UsageError):
             answer(hooks(root), options)

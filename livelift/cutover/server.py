@@ -1,0 +1,173 @@
+"""The cutover of a whole server (docs/internals/server-job.md): the steps of `cutover`, then settle, arm, hand over.
+
+Before the hand-over every failure lets the workload go at once, and then takes back what the target did. The hand-over
+is a durable note; only after it the target is told to go, by `livelift.source.waiting`.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from livelift.cutover import addresses
+from livelift.cutover.addresses import Held
+from livelift.cutover.cutover import NO_HOOKS, Cutover, Hook, Source
+from livelift.cutover.server_fence import ServerFence
+from livelift.cutover.steps import Step
+from livelift.errors import LiveliftError, StateError
+
+log = logging.getLogger(__name__)
+
+ROUNDS: Final = 3
+"""Times that the adaptation is made again because the source has changed what it was made from."""
+UNDO: Final = 10.0
+"""Seconds for the target to take a step back. If it cannot be reached it does so at the next greeting."""
+
+
+class ServerSource(Source, Protocol):
+    def ask(self, verb: str, deadline: float, **options: Any) -> dict[str, Any]:
+        """A step of the target's."""
+
+    def target_address(self) -> str: ...
+
+    def hand(self, handover: Any) -> None:
+        """The point of no return, durable."""
+
+
+class ServerCutover(Cutover):
+    """``fence_timeout``: seconds for all that is done behind the fence. ``record``: makes the value that the source
+    remembers the hand-over by (`livelift.source.handover.Handover`)."""
+
+    def __init__(
+        self,
+        source: ServerSource,
+        fence: ServerFence,
+        label: str,
+        timeout: float,
+        fence_timeout: float,
+        record: Callable[..., Any],
+        clock: Callable[[], float] = time.monotonic,
+        hook: Hook = NO_HOOKS,
+    ) -> None:
+        super().__init__(source, fence, label, timeout, clock, hook)
+        self._server = source
+        self._whole = fence
+        self._fence_timeout = fence_timeout
+        self._record = record
+        self._held: tuple[Held, ...] = ()
+        self._fenced_at = 0.0
+        self.attempt = secrets.token_hex(8)
+
+    # -- asked by the source's service -------------------------------------------------------------------------------
+
+    @property
+    def notes(self) -> list[str]:
+        return list(self._whole.notes)
+
+    def preview(self) -> dict[str, Any]:
+        """What would be done, and to whom. The target is asked, nothing is changed."""
+        deadline = self._clock() + 60
+        self._check_ways(deadline)
+        decided = self._whole.decisions()
+        return {
+            **super().preview(),
+            "units": [{"unit": d.path, "freeze": d.freeze, "reason": d.reason} for d in decided],
+            "addresses": [{"interface": h.interface, "moves": list(h.moves)} for h in self._held],
+            "stale": self._server.ask("stale", deadline).get("why", []),
+        }
+
+    def handed_over(self) -> None:
+        """Right after the hand-over; nothing here can fail it any more."""
+        self._whole.move_addresses()
+
+    def fence_again(self) -> None:
+        """In an agent that was started behind a hand-over."""
+        self._whole.again()
+
+    def told(self, event: str, reason: str) -> None:
+        """What has become of it: the hooks of ``hand-over``, ``serve``, ``back`` and ``commit``. They can fail nothing
+        any more."""
+        try:
+            self.hook(event, "after", reason)
+        except LiveliftError as error:
+            self._whole.notes.append(str(error.args[0]))
+            log.error("%s", error)
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def _steps(self) -> list[Step]:
+        return [
+            Step("prepare", self._prepare),
+            *super()._steps()[1:],
+            Step("settle", self._settle, lambda: self._take_back("unsettle")),
+            Step("arm", self._arm, lambda: self._take_back("disarm", attempt=self.attempt)),
+            Step("hand-over", self._hand_over),
+        ]
+
+    def _hooked(self, step: Step) -> Step:
+        return self._timed(step, last=step.name == "hand-over")
+
+    def _check_ways(self, deadline: float) -> None:
+        """PreflightError, StateError: this hand-over could not be heard of, or not be kept."""
+        self._whole.check_block()
+        self._held = addresses.look(self._server.ask("addresses", deadline).get("moves", []))
+        if self._held:
+            addresses.check_path(self._held, self._server.target_address())
+
+    def _prepare(self) -> None:
+        """Nothing is fenced: the slow parts. The adaptation is as new as the source at the end of it."""
+        deadline, why = self._deadline, []
+        for _ in range(ROUNDS):
+            if self._server.ask("stale", deadline).get("stale"):
+                self._server.ask("adapt", deadline)
+            self._server.ask("install", deadline)
+            self._server.prepare(deadline)
+            told = self._server.ask("stale", deadline)
+            if not told.get("stale"):
+                self._check_ways(deadline)
+                return
+            why = told.get("why", [])
+        raise StateError(
+            f"the source keeps changing what the adaptation is made from: {'; '.join(why[:5])}",
+            remedy="is a package being installed, or a configuration tool at work? Try again when it is done",
+        )
+
+    def _up(self) -> None:
+        self._deadline = min(self._deadline, self._clock() + self._fence_timeout)
+        self._fenced_at = time.time()
+        super()._up()
+
+    def _settle(self) -> None:
+        self._mark("settle")
+        self._server.ask("settle", self._deadline)
+
+    def _arm(self) -> None:
+        self._mark("arm")
+        self._fence.check()
+        self._server.ask("arm", self._deadline, attempt=self.attempt)
+
+    def _hand_over(self) -> None:
+        self._whole.block(self._held)
+        self._fence.check()
+        if self._clock() > self._deadline:
+            raise StateError("no time is left for the hand-over", remedy="give a longer --fence-timeout")
+        assert self._verdict is not None
+        self._server.hand(
+            self._record(
+                attempt=self.attempt,
+                label=self._label,
+                fenced=self._fenced_at,
+                handed=time.time(),
+                seconds=dict(self.durations),
+                report={**self._verdict.report, "cut_lsn": self._lsn},
+            )
+        )
+
+    def _take_back(self, verb: str, **options: Any) -> None:
+        try:
+            self._server.ask(verb, self._clock() + UNDO, **options)
+        except LiveliftError as error:
+            log.warning("%s: %s; the target does it when it is greeted again", verb, error.args[0])
