@@ -32,9 +32,11 @@ NETWORK: Final = (
 
 
 class Block(msgspec.Struct, frozen=True):
-    """What stood there before. ``default``: text of the link default.target; empty: there was none."""
+    """What stood there before. ``default``: text of the link default.target; empty: there was none. ``root``: of the
+    system (another one for tests)."""
 
     default: str
+    root: str = "/"
 
 
 def check(command_line: str) -> None:
@@ -52,9 +54,9 @@ def look(root: str = "/") -> Block:
     """StateError: default.target is no link."""
     path = os.path.join(root, PLACE, DEFAULT)
     try:
-        return Block(os.readlink(path))
+        return Block(os.readlink(path), root)
     except FileNotFoundError:
-        return Block("")
+        return Block("", root)
     except OSError as error:
         raise StateError(f"{path} is not a symbolic link", remedy="systemctl set-default multi-user.target") from error
 
@@ -80,9 +82,9 @@ def put(
     _link(place, TARGET)
 
 
-def lift(block: Block, root: str = "/") -> None:
+def lift(block: Block) -> None:
     """Nothing of ours is left. A default.target that somebody has set since stays as it is."""
-    place = os.path.join(root, PLACE)
+    place = os.path.join(block.root, PLACE)
     with suppress(FileNotFoundError):
         if os.readlink(os.path.join(place, DEFAULT)) == TARGET:
             if block.default:

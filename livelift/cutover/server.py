@@ -18,6 +18,7 @@ from livelift.cutover.cutover import NO_HOOKS, Cutover, Hook, Source
 from livelift.cutover.server_fence import ServerFence
 from livelift.cutover.steps import Step
 from livelift.errors import LiveliftError, StateError
+from livelift.lifecycle.standing import Phase, System, parse
 
 log = logging.getLogger(__name__)
 
@@ -152,6 +153,12 @@ class ServerCutover(Cutover):
     def _hand_over(self) -> None:
         self._whole.block(self._held)
         self._fence.check()
+        told = parse(self._server.ask("standing", self._deadline, attempt=self.attempt))
+        if (told.system, told.phase, told.attempt) != (System.OLD, Phase.ARMED, self.attempt):
+            raise StateError(
+                f"the target is not armed: {told.system} system, {told.phase} {told.reason}".rstrip(),
+                remedy="see the target's log, then try the cutover again",
+            )
         if self._clock() > self._deadline:
             raise StateError("no time is left for the hand-over", remedy="give a longer --fence-timeout")
         assert self._verdict is not None

@@ -33,8 +33,8 @@ SSHD: Final = (b"sshd", b"sshd-session", b"sshd-auth", b"dropbear")
 class ServerFence(HeldFence):
     """``named``: cgroups to freeze instead of everything (``only_named``: also if there are none). ``stopping``: units
     that are stopped. ``operator``: the cgroup of the one who asked. ``keep``: units that live, too. ``command``,
-    ``environment``: start the source agent after a reboot. ``tree``: a part of the cgroup tree that is the whole one
-    (for tests)."""
+    ``environment``: start the source agent after a reboot. ``tree``: a part of the cgroup tree that is the whole one,
+    and ``root``: of the system whose boot is blocked (for tests)."""
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class ServerFence(HeldFence):
         only_named: bool = False,
         timeout: float = 10.0,
         tree: bytes = b"",
+        root: str = "/",
     ) -> None:
         super().__init__(directory, lets_go)
         self._named = [Freezer(g) for g in named]
@@ -60,6 +61,7 @@ class ServerFence(HeldFence):
         self._keep = tuple(keep)
         self._timeout = timeout
         self._tree = tree
+        self._root = root
         self._lock = threading.RLock()
         self._halt = threading.Event()
         self._sweeper: threading.Thread | None = None
@@ -155,13 +157,13 @@ class ServerFence(HeldFence):
             raise StateError("this machine does not run systemd", remedy="a whole server can only be moved with it")
         with open("/proc/cmdline", encoding="utf-8", errors="replace") as file:
             block.check(file.read())
-        block.look()
+        block.look(self._root)
 
     def block(self, held: Sequence[Held]) -> None:
         """From here on this machine does not serve after a reboot. ``held``: the addresses that will move."""
-        self._take(block=block.look(), addresses=tuple(held))
+        self._take(block=block.look(self._root), addresses=tuple(held))
         moves = [(address, one.interface) for one in held for address in one.moves]
-        block.put(self._command, self._environment, systemd.active("service", "socket"), moves)
+        block.put(self._command, self._environment, systemd.active("service", "socket"), moves, self._root)
 
     def move_addresses(self) -> None:
         """The hand-over stands: what moves is taken off now, and whenever it comes back."""

@@ -32,14 +32,14 @@ def test_put_and_lifted_without_a_trace(root, default):
     if default:
         link.symlink_to(default)
     before, kept = names(root), block.look(str(root))
-    assert kept == block.Block(default)
+    assert kept == block.Block(default, str(root))
     for _ in range(2):  # once more is no trouble
         block.put(COMMAND, {}, ACTIVE, [("192.0.2.7/24", "eth0")], str(root))
         assert block.is_up(str(root))
         assert os.readlink(link) == block.TARGET
     assert not [name for name in names(root) if name.endswith("-new")]
     for _ in range(2):
-        block.lift(kept, str(root))
+        block.lift(kept)
         assert names(root) == before
         assert not block.is_up(str(root))
     assert block.look(str(root)) == kept
@@ -58,7 +58,7 @@ def test_what_an_operator_has_set_since_is_his(root):
     block.put(COMMAND, {}, ACTIVE, (), str(root))
     os.unlink(root / block.PLACE / "default.target")
     (root / block.PLACE / "default.target").symlink_to("rescue.target")
-    block.lift(kept, str(root))
+    block.lift(kept)
     assert names(root) == ["default.target"]
     assert os.readlink(root / block.PLACE / "default.target") == "rescue.target"
 
@@ -102,5 +102,5 @@ def test_retired_it_still_blocks_and_nothing_starts_the_agent(root):
     assert block.AGENT not in names(root)
     text = (root / block.PLACE / block.TARGET).read_text()
     assert "Wants=ssh.service networking.service dbus.socket livelift-handed-addresses.service" in text
-    block.lift(block.Block(""), str(root))
+    block.lift(block.Block("", str(root)))
     assert names(root) == []
