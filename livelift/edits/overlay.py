@@ -220,6 +220,11 @@ def is_whiteout(st: os.stat_result) -> bool:
     return stat.S_ISCHR(st.st_mode) and st.st_rdev == 0
 
 
+def is_made(part: Part) -> bool:
+    """There is an upper layer."""
+    return os.path.isdir(f"{part.place}/{LAYERS.decode()}/upper")
+
+
 def is_sealed(part: Part) -> bool:
     return os.path.exists(f"{part.place}/{LAYERS.decode()}/{SEALED}")
 

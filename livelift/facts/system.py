@@ -149,12 +149,15 @@ def services(host: Host) -> tuple[Service, ...]:
     """systemd's list of units where it runs, and the enabling links of the file system in any case."""
     enabled = {path.rsplit("/", 1)[1] for path in host.glob("/etc/systemd/system/*.wants/*.service")}
     states: dict[str, str] = {}
+    wanted: set[str] = set()
     if host.is_dir("/run/systemd/system"):
+        wanted = set(host.run("systemctl", "list-dependencies", "--all", "--plain", "--no-pager").split())
         states = parse_units(
             host.run("systemctl", "list-units", "--type=service", "--all", "--plain", "--no-legend", "--no-pager")
         )
     return tuple(
-        Service(unit=unit, state=states.get(unit, ""), enabled=unit in enabled) for unit in sorted({*states, *enabled})
+        Service(unit=unit, state=states.get(unit, ""), enabled=unit in enabled, wanted=unit in wanted)
+        for unit in sorted({*states, *enabled})
     )
 
 

@@ -187,11 +187,13 @@ class CloudInit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Service(msgspec.Struct, frozen=True, kw_only=True):
-    """A systemd service. ``state``: running, exited, failed, or empty where only the enabling links are known."""
+    """A systemd service. ``state``: running, exited, failed, or empty where only the enabling links are known.
+    ``wanted``: it is started at every boot, for itself or for another unit."""
 
     unit: str
     state: str = ""
     enabled: bool = False
+    wanted: bool = False
 
 
 class Clock(msgspec.Struct, frozen=True, kw_only=True):

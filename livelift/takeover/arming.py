@@ -35,6 +35,14 @@ def arm(site: Site) -> None:
         site.sync(config)
 
 
+def check(site: Site) -> None:
+    """Whether `arm` would do, without doing it. StateError: why not."""
+    if (system := site.system()) != "old":
+        raise StateError(f"the {system} system stands", remedy="commit it, or go back first")
+    with site.opened() as (_, config, _state):
+        _check(site, config)
+
+
 def _check(site: Site, config: Config) -> None:
     """What the stage will need."""
     for volume in config.volumes:

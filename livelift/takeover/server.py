@@ -73,6 +73,10 @@ class TakeOver:
         """See `arming.arm`."""
         arming.arm(self._site)
 
+    def check(self) -> None:
+        """See `arming.check`."""
+        arming.check(self._site)
+
     def disarm(self) -> None:
         """See `arming.disarm`."""
         arming.disarm(self._site)

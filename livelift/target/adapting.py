@@ -134,9 +134,6 @@ class Adapting:
             return Made(adapted, plan)
 
         made = self.see(work, layered=not in_place)
-        if not in_place:
-            for part in self._parts:
-                overlay.seal(part)
         seconds = round(time.monotonic() - began, 3)
         return Made(msgspec.structs.replace(made.adapted, seconds=seconds), made.plan)
 
@@ -174,8 +171,8 @@ class Adapting:
         adapted = stage.adapted
         if adapted is None:
             return ["there is no adaptation"]
-        if adapted.mode == LAYERS and not all(map(overlay.is_sealed, self._parts)):
-            return ["the adaptation is not complete"]
+        if adapted.mode == LAYERS and not all(map(overlay.is_made, self._parts)):
+            return ["the layers of the adaptation are gone"]
 
         def work(at: str) -> list[str]:
             plan = self.plan(stage, source, target, at)
@@ -188,10 +185,17 @@ class Adapting:
 
     # settling
 
+    def seal(self) -> None:
+        """Nothing more comes into the layers: what is left for behind the fence is renames."""
+        for part in self._parts:
+            if not overlay.is_sealed(part):
+                overlay.seal(part)
+
     def settle(self, stage: Stage, source: ServerFacts, target: ServerFacts, progress: Callable[[str], None]) -> int:
         """Into the replica. Number of entries, or of edits where they are made in place."""
         assert stage.adapted is not None
         if stage.adapted.mode == LAYERS:
+            self.seal()
             return sum(self._settlers(Settler.settle))
 
         def work(at: str) -> int:

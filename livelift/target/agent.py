@@ -88,7 +88,7 @@ class TargetAgent:
             self.server = ServerTarget(str(self._path), self.maps, lambda: self._cut_path.exists())
         hook = partial(hooks.answer, hooks.Hooks(hooks_at, self.job_id, "target"))
         verbs: dict[str, Verb] = {"status": self._stage_status, "hook": hook}
-        self.stage = Stage({**verbs, **(self.server.verbs() if self.server else {})})
+        self.stage = Stage({**verbs, **(self.server.verbs() if self.server else {})}, self._afterwards)
         self._busy = threading.Lock()
         self._cuts: list[dict[str, Any]] = []
         self._cut_path = self._path / "cut.json"
@@ -140,7 +140,8 @@ class TargetAgent:
 
     def start(self, host: str, port: int) -> int:
         """Open the replica, the control socket and the listener; the port."""
-        check_places(self.maps)
+        if self.server is None or not self.server.committed:
+            check_places(self.maps)
         if not self._cut_path.exists():
             self.replayer = Replayer(self._directory, list(self.maps))
         self._answerer = Answerer(self._directory, self.maps)
@@ -149,6 +150,8 @@ class TargetAgent:
             {"status": self._status, "stop": self._quit, "finish": self._finish, "stage": self._ask_stage},
         )
         self._listener = Listener(host, port, self._trust, self._talk)
+        if self.server is not None:
+            self.server.handover.resume()
         return self._listener.address[1]
 
     def wait(self) -> None:
@@ -230,7 +233,7 @@ class TargetAgent:
             return None
         if "rollback" in hello.features:
             if self.server is not None:  # before anything is applied to the replica again
-                self.server.unsettle({})
+                self.stage.alone("rollback", self.server.undo)
             self._cut_path.unlink()
             return None
         if "cut" in hello.features:
@@ -309,6 +312,13 @@ class TargetAgent:
         if receiver is not None:
             out |= {"stalled": receiver.stalled, "resyncs": receiver.resyncs, "received_bytes": receiver.bytes}
         return out
+
+    def _afterwards(self) -> None:
+        """The answer to a step was sent: what that step has left to be done then."""
+        handover = self.server.handover if self.server is not None else None
+        if handover is not None and handover.after is not None:
+            act, handover.after = handover.after, None
+            act()
 
     def _stage_status(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"doing": self.stage.doing, **(self.server.status() if self.server else {})}

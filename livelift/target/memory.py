@@ -38,7 +38,9 @@ class Adapted(msgspec.Struct, frozen=True):
 
 
 class Stage(msgspec.Struct, frozen=True):
-    """``policy``, ``rules``: the operator's files, as text (TOML)."""
+    """``policy``, ``rules``: the operator's files, as text (TOML). ``installed``: the take-over is in both boot
+    directories. ``attempt``: armed for that, ``going``: gone with it; hex names that the source gives. ``committed``:
+    the new system is final."""
 
     source: ServerFacts | None = None
     target: ServerFacts | None = None
@@ -47,6 +49,10 @@ class Stage(msgspec.Struct, frozen=True):
     ignored: tuple[str, ...] = ()
     adapted: Adapted | None = None
     settled: bool = False
+    installed: bool = False
+    attempt: str = ""
+    going: str = ""
+    committed: bool = False
 
 
 class Memory:

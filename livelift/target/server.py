@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from livelift.adapt import rules
-from livelift.adapt.linux.case import parse_policy
+from livelift.adapt.linux.case import Policy, parse_policy
 from livelift.adapt.linux.layout import layout
 from livelift.adapt.render import to_dict, to_text
 from livelift.checks.findings import Finding, Findings, Level
@@ -23,8 +23,11 @@ from livelift.facts.collect import collect
 from livelift.facts.host import Host
 from livelift.model.facts import ServerFacts
 from livelift.model.job import Map
+from livelift.takeover.server import TakeOver
 from livelift.target.adapting import Adapting
-from livelift.target.memory import LAYERS, Adapted, Memory
+from livelift.target.expected import options_for, preview
+from livelift.target.handover import Handover, reboot
+from livelift.target.memory import LAYERS, Adapted, Memory, Stage
 from livelift.target.stage import Verb
 
 log = logging.getLogger(__name__)
@@ -66,14 +69,19 @@ class ServerTarget:
         root: str = "/",
         collected: Callable[[], ServerFacts] = facts_of,
         adapting: Adapting | None = None,
+        takeover: TakeOver | None = None,
+        restart: Callable[[], None] = reboot,
     ) -> None:
         self._memory = Memory(directory)
+        self._takeover = takeover or TakeOver()
+        self.handover = Handover(self._memory, self._takeover, restart)
         self._is_cut = is_cut
         self._collected = collected
         self._parts = parts(maps)
         base = next((p.place for p in self._parts if p.mountpoint == "/"), None)
         if base is None:
             raise UsageError("a server job without a line for /", remedy="--map /=/.livelift/new, and the others")
+        self._root = root
         self._adapting = adapting or Adapting(self._parts, base, root)
 
     def verbs(self) -> dict[str, Verb]:
@@ -88,7 +96,18 @@ class ServerTarget:
             "unsettle": self.unsettle,
             "addresses": self.addresses,
             "drop": self.drop,
+            "install": self.install,
+            "arm": self.handover.arm,
+            "disarm": self.handover.disarm,
+            "go": self.handover.go,
+            "standing": self.handover.standing,
+            "back": self.handover.back,
+            "commit": self.handover.commit,
         }
+
+    @property
+    def committed(self) -> bool:
+        return self._memory.stage.committed
 
     def status(self) -> dict[str, Any]:
         """For the agent's status; reads nothing but memory."""
@@ -103,6 +122,9 @@ class ServerTarget:
             "adapt_seconds": adapted.seconds if adapted else None,
             "made": adapted.made if adapted else None,
             "settled": stage.settled,
+            "installed": stage.installed,
+            "attempt": stage.going or stage.attempt,
+            "committed": stage.committed,
             "findings": list(adapted.findings) if adapted else [],
         }
 
@@ -126,6 +148,8 @@ class ServerTarget:
         taking_part = {part.mountpoint for part in self._parts}
         others = [fs.mountpoint for fs in target.file_systems if fs.mountpoint not in taking_part]
         found = [*check_servers(source, target).findings, *layout(source, target, others).findings]
+        if not self._memory.stage.settled:
+            found += preview(self._root, target, [part.mountpoint for part in self._parts])
         why = "" if self._memory.stage.settled else self._adapting.why_not_layers()
         if why:
             text = f"the adaptation cannot be made beside the replica ({why}): it is made behind the fence"
@@ -152,7 +176,7 @@ class ServerTarget:
         before = self._memory.stage.adapted
         if before and not options.get("again") and not self._adapting.stale(self._memory.stage, source, target):
             return self._told(before) | {"already": True}
-        self._memory.change(adapted=None)
+        self._memory.change(adapted=None, installed=False)
         made = self._adapting.adapt(self._memory.stage, source, target, lambda id: log.info("edit %s", id))
         self._memory.change(adapted=made.adapted)
         return self._told(made.adapted) | {"already": False}
@@ -165,6 +189,46 @@ class ServerTarget:
             "findings": list(adapted.findings),
             "seconds": adapted.seconds,
         }
+
+    def install(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The take-over into both boot directories, the staged one's in the layers; nothing leads to it yet. After it
+        the layers are sealed. PreflightError: an inhibitor, with ids as the take-over gives them."""
+        self._refuse_settled("install")
+        self._ignored(options)
+        source, _ = self._memory.facts()
+        stage = self._memory.stage
+        if stage.adapted is None:
+            raise StateError("nothing has been adapted yet", remedy=_STALE)
+        if stage.installed and not options.get("again"):
+            return {"findings": [], "seconds": 0.0, "already": True}
+        began = time.monotonic()
+        target = self._collected()
+        self._memory.change(target=target)
+        in_place = stage.adapted.mode != LAYERS
+        findings = self._install(stage, source, target, in_place)
+        if not in_place:
+            self._adapting.seal()
+        self._memory.change(installed=True)
+        seconds = round(time.monotonic() - began, 3)
+        return {"findings": findings.to_dict()["findings"], "seconds": seconds, "already": False}
+
+    def _install(self, stage: Stage, source: ServerFacts, target: ServerFacts, dry: bool) -> Findings:
+        """``dry``: of an adaptation that is made in place only what stands in the way is told; the rest is done when it
+        is settled."""
+        policy = parse_policy(stage.policy) if stage.policy else Policy()
+        mounts = [part.mountpoint for part in self._parts]
+
+        def work(at: str) -> Findings:
+            return Findings(
+                self._takeover.install(target, mounts, options_for(source, target, policy, at), dry), stage.ignored
+            )
+
+        if dry:
+            findings = self._adapting.see(work)
+        else:
+            findings = self._adapting.see(work, layered=stage.adapted is not None and stage.adapted.mode == LAYERS)
+        findings.raise_inhibitors()
+        return findings
 
     def stale(self, options: dict[str, Any]) -> dict[str, Any]:
         source, target = self._memory.facts()
@@ -208,6 +272,8 @@ class ServerTarget:
         self._memory.change(settled=True)  # before: after a crash it is known that there may be something to take back
         try:
             entries = self._adapting.settle(stage, source, target, lambda id: log.info("edit %s", id))
+            if stage.adapted.mode != LAYERS and stage.installed:
+                self._install(stage, source, target, False)
             settled = time.monotonic()
             findings = Findings(self._adapting.probe(stage, target), stage.ignored)
             findings.raise_inhibitors()
@@ -218,17 +284,28 @@ class ServerTarget:
         return {"entries": entries, "findings": findings.to_dict()["findings"], **seconds, "already": False}
 
     def unsettle(self, options: dict[str, Any]) -> dict[str, Any]:
-        if not self._memory.stage.settled:
+        stage = self._memory.stage
+        if not stage.settled:
             return {"entries": 0}
-        entries = self._adapting.unsettle(self._memory.stage)
+        if (system := self._takeover.standing().system) != "old" or stage.committed:
+            raise StateError(f"the {system} system stands", remedy="livelift rollback leads back from it first")
+        if stage.adapted is not None and stage.adapted.mode != LAYERS and stage.installed:
+            self._takeover.uninstall()
+        entries = self._adapting.unsettle(stage)
         self._memory.change(settled=False)
         return {"entries": entries}
 
+    def undo(self) -> None:
+        """The source serves again: nothing of an attempt is left. StateError: the new system stands."""
+        self.handover.disarm({})
+        self.unsettle({})
+
     def drop(self, options: dict[str, Any]) -> dict[str, Any]:
-        """The undo of `adapt`. StateError: it is settled, a cut stands."""
+        """The undo of `adapt` and `install`. StateError: it is settled, a cut stands."""
         self._refuse_settled("drop")
-        self._memory.change(adapted=None)
+        self._memory.change(adapted=None, installed=False)
         self._adapting.drop()
+        self._takeover.uninstall()
         return {"dropped": True}
 
     # what the operator said

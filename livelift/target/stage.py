@@ -16,15 +16,17 @@ log = logging.getLogger(__name__)
 
 Verb = Callable[[dict[str, Any]], dict[str, Any]]
 
-QUICK: Final = frozenset({"status"})
+QUICK: Final = frozenset({"status", "standing"})
 """Answered at once, also while a step is under way."""
 
 
 class Stage:
-    """``verbs``: what can be asked, by name; each takes the options and gives the body of the answer."""
+    """``verbs``: what can be asked, by name; each takes the options and gives the body of the answer. ``afterwards``:
+    called once an answer was sent, or could not be."""
 
-    def __init__(self, verbs: Mapping[str, Verb]) -> None:
+    def __init__(self, verbs: Mapping[str, Verb], afterwards: Callable[[], None] = lambda: None) -> None:
         self._verbs = verbs
+        self._afterwards = afterwards
         self._busy = threading.Lock()
         self.doing = ""
 
@@ -38,6 +40,8 @@ class Stage:
             send(answer)
         except LiveliftError as error:
             log.warning("the answer to %s could not be sent: %s", ask.verb, error)
+        finally:
+            self._afterwards()
 
     def answer(self, ask: StageAsk) -> StageAnswer:
         """Every error is an answer."""
@@ -69,6 +73,15 @@ class Stage:
         if not isinstance(options, dict):
             raise UsageError(f"{ask.verb}: options that are no JSON object")
         return self.do(ask.verb, options)
+
+    def alone(self, name: str, act: Callable[[], None]) -> None:
+        """Something that no step may run beside; waits for the one that is under way."""
+        with self._busy:
+            self.doing = name
+            try:
+                act()
+            finally:
+                self.doing = ""
 
     def do(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
         """The step itself, in the caller's thread. UsageError: there is none of this name; LockedError: another one is

@@ -13,19 +13,26 @@ from typing import Any
 import msgspec
 import pytest
 
+from livelift.adapt.linux.case import Policy
+from livelift.checks.findings import Finding, Level
 from livelift.edits import overlay
 from livelift.errors import PreflightError, StateError, UsageError
+from livelift.model.facts import Device, FileSystem, FstabEntry, ServerFacts, Service
 from livelift.model.job import Map
 from livelift.platform.linux import namespaces
+from livelift.takeover.plan_config import Options
 from livelift.takeover.probe import interpreter
+from livelift.takeover.server import Standing
 from livelift.target import server as server_module
 from livelift.target.adapting import Adapting
+from livelift.target.expected import options_for
+from livelift.target.handover import parse_times
 from livelift.target.server import ServerTarget, parts
 from tests.adapt.linux.trees import debian_new, debian_old
 from tests.edits.snapshot import snapshot
 from tests.facts.tree import plant
 from tests.loopfs import loop_filesystem
-from tests.machines import debian_source, debian_target
+from tests.machines import GIB, change, debian_source, debian_target
 from tests.takeover.images import cpio
 
 pytestmark = pytest.mark.root
@@ -38,6 +45,70 @@ def image(version: str) -> bytes:
     return gzip.compress(cpio({name: b"x" for name in names}), mtime=0)
 
 
+def target_facts() -> ServerFacts:
+    """With a /boot of its own."""
+    target = debian_target()
+    boot = FileSystem(mountpoint="/boot", fstype="ext4", source="/dev/vda4", device="vda4", free=GIB, free_inodes=9000)
+    device = Device(name="vda4", path="/dev/vda4", kind="part", parents=("vda",), fstype="ext4", uuid="bbbb-boot")
+    entry = FstabEntry(spec="UUID=bbbb-boot", file="/boot", vfstype="ext4", passno=2)
+    return change(  # type: ignore[no-any-return]
+        target,
+        file_systems=(*target.file_systems, boot),
+        devices=(*target.devices, device),
+        fstab=(*target.fstab, entry),
+        command_line=target.command_line.replace("/boot/vmlinuz", "/vmlinuz"),
+    )
+
+
+class TakeOverDouble:
+    """Stands where the take-over stands; ``found`` is what it says of itself."""
+
+    def __init__(self, calls: list[str]) -> None:
+        self.calls = calls
+        self.found = Standing("old")
+        self.options = Options()
+        self.wrong: list[Finding] = []
+        self.refuses = False
+
+    def standing(self) -> Standing:
+        return self.found
+
+    def install(self, facts: object, mounts: list[str], options: Options, dry_run: bool) -> list[Finding]:
+        self.calls.append(f"install {' '.join(mounts)}{' dry' if dry_run else ''}")
+        self.options = options
+        if not dry_run and not self.wrong:
+            Path(options.staged, "boot/livelift-takeover.img").write_text("image")
+            self.found = Standing("old", "installed")
+        return self.wrong
+
+    def check(self) -> None:
+        self.calls.append("check")
+        if self.refuses:
+            raise StateError("it would not lead back")
+
+    def arm(self) -> None:
+        self.calls.append("arm")
+        if self.refuses:
+            raise OSError(30, "Read-only file system")
+        self.found = self.found._replace(phase="armed")
+
+    def disarm(self) -> None:
+        self.calls.append("disarm")
+        self.found = self.found._replace(phase="returned" if self.found.phase == "returned" else "installed")
+
+    def uninstall(self) -> None:
+        self.calls.append("uninstall")
+
+    def back(self) -> None:
+        self.calls.append("back")
+        self.found = self.found._replace(phase="back")
+
+    def commit(self, free: bool) -> list[Finding]:
+        self.calls.append(f"commit {free}")
+        self.found = Standing("old")  # what it was known by is gone
+        return []
+
+
 class Scene:
     """``replica``: of the root; ``boot``: of /boot, on a disk of its own."""
 
@@ -48,6 +119,8 @@ class Scene:
         self.state.mkdir()
         self.cut = False
         self.built: list[tuple[str, ...]] = []
+        self.calls: list[str] = []
+        self.takeover = TakeOverDouble(self.calls)
         files = {path: c if isinstance(c, str) else "x" * 8 for path, c in debian_old().items() if path[-1] != "/"}
         texts = {
             "/usr/lib/systemd/systemd": b"\x7fELF",
@@ -74,6 +147,7 @@ class Scene:
                 f"/boot/initrd.img-{NEW}": image(NEW),
                 f"/usr/lib/modules/{NEW}/modules.dep": "x",
                 "/boot/grub/core.img": "target's",
+                "/boot/grub/grub.cfg": "set root=bbbb\nsource $prefix/custom.cfg\n",
                 "/etc/systemd/system/livelift-target.service": UNIT,
                 "/lib": "-> usr/lib",
             },
@@ -96,8 +170,10 @@ class Scene:
             self.maps,
             lambda: self.cut,
             str(self.target),
-            debian_target,
+            target_facts,
             Adapting(self.parts, base, str(self.target), self.run),
+            self.takeover,  # type: ignore[arg-type]
+            lambda: self.calls.append("reboot"),
         )
 
     def snapshots(self) -> list[dict[str, Any]]:
@@ -143,6 +219,10 @@ def test_from_facts_to_a_settled_system_and_back(scene: Scene) -> None:
     with pytest.raises(StateError, match="before the cut"):
         server.settle({})
 
+    assert not server.install({})["already"] and server.install({})["already"]
+    assert scene.calls == ["install / /boot"] and scene.takeover.options.addresses == ("192.0.2.20/24",)
+    assert scene.snapshots() == before and server.stale({}) == {"stale": False, "why": []}
+
     scene.cut = True
     server = scene.server()  # another process: all that it knows is on disk
     assert server.settle({})["entries"] > 10
@@ -152,14 +232,15 @@ def test_from_facts_to_a_settled_system_and_back(scene: Scene) -> None:
     assert (scene.boot / f"vmlinuz-{NEW}").exists() and (scene.replica / f"usr/lib/modules/{NEW}/modules.dep").exists()
     assert (scene.replica / "etc/systemd/system/livelift-target.service").read_text() == UNIT
     assert os.readlink(scene.replica / "etc/systemd/system/multi-user.target.wants/livelift-target.service")
+    assert (scene.boot / "livelift-takeover.img").exists()
     assert server.settle({})["already"] and server.probe({})["inhibitors"] == 0
-    for verb in (server.adapt, server.plan):
+    for verb in (server.adapt, server.plan, server.install):
         with pytest.raises(StateError, match="is settled"):
             verb({})
     assert server.unsettle({})["entries"] > 10
     assert scene.snapshots() == before
     assert server.unsettle({}) == {"entries": 0}
-    assert server.drop({}) == {"dropped": True}
+    assert server.drop({}) == {"dropped": True} and scene.calls[-1] == "uninstall"
     assert not (scene.replica.parent / "overlay").exists()
     assert scene.snapshots() == before
 
@@ -258,6 +339,14 @@ def test_without_overlayfs_it_is_made_behind_the_fence(scene: Scene, monkeypatch
     assert (scene.replica / "etc/fstab").read_text().startswith("# my disks\nUUID=bbbb-root")
     server.unsettle({})
     assert scene.snapshots() == before
+    scene.cut = False
+    server.install({})
+    assert scene.calls == ["install / /boot dry"] and scene.snapshots() == before
+    scene.cut = True
+    server.settle({})
+    assert scene.calls[1:] == ["install / /boot"] and (scene.boot / "livelift-takeover.img").exists()
+    server.unsettle({})
+    assert scene.calls[2:] == ["uninstall"]
 
 
 def test_no_room_for_the_adaptation(scene: Scene) -> None:
@@ -287,3 +376,163 @@ def test_the_parts_are_mounted_outer_first() -> None:
     with pytest.raises(UsageError, match="without a line for /"):
         ServerTarget("/nowhere", lines[:1], lambda: False)
     assert server_module.facts_of().running_kernel == os.uname().release
+
+
+# the take-over, as the source drives it
+
+
+@pytest.fixture
+def settled(scene: Scene) -> ServerTarget:
+    server = scene.server()
+    server.facts(SOURCE)
+    server.adapt({})
+    server.install({})
+    scene.cut = True
+    server.settle({})
+    scene.calls.clear()
+    return server
+
+
+A, B = {"attempt": "aa"}, {"attempt": "bb"}
+
+
+def stands(server: ServerTarget, attempt: dict[str, str] = A) -> tuple[str, str]:
+    found = server.handover.standing(attempt)
+    return found["system"], found["phase"]
+
+
+def test_arming_leads_nowhere_and_going_does(scene: Scene, settled: ServerTarget) -> None:
+    server = settled
+    assert stands(server) == ("old", "idle")
+    with pytest.raises(StateError, match="was not armed"):
+        server.handover.go(A)
+    assert server.handover.arm(A) == {"armed": True}
+    assert scene.calls == ["check"] and stands(server) == ("old", "armed") and stands(server, B) == ("old", "idle")
+    assert scene.takeover.found.phase == "installed", "a reboot now would start the old system"
+    server = scene.server()
+    assert stands(server) == ("old", "armed")
+    assert server.handover.go(A) == {"going": True} and scene.calls[-1] == "arm"
+    assert server.handover.after is not None, "it reboots when the answer is sent"
+    assert stands(server) == ("old", "going") and server.handover.go(A) == {"going": True}
+
+    scene.server().handover.resume()  # the agent died before it rebooted
+    assert scene.calls[-1] == "reboot"
+    scene.takeover.found = Standing("new", "trying")
+    server = scene.server()
+    server.handover.resume()
+    assert scene.calls.count("reboot") == 1
+    assert stands(server) == ("new", "booted")
+    with pytest.raises(StateError, match="new system stands already"):
+        server.handover.go(A)
+    for refused in (server.undo, lambda: server.unsettle({}), lambda: server.handover.commit({})):
+        with pytest.raises(StateError, match="the new system stands"):
+            refused()
+    scene.takeover.found = Standing("new", "confirmed", confirmed=True)
+    assert server.handover.standing(A)["confirmed"]
+    assert not server.handover.commit({"free": True})["already"] and scene.calls[-1] == "commit True"
+    told = scene.server().handover.standing(A)
+    assert (told["system"], told["committed"], told["confirmed"]) == ("new", True, True)
+    assert scene.server().handover.commit({})["already"] and scene.server().committed
+    with pytest.raises(StateError, match="committed"):
+        scene.server().handover.back(A)
+
+
+def test_the_way_back(scene: Scene, settled: ServerTarget) -> None:
+    settled.handover.arm(A)
+    settled.handover.go(A)
+    scene.takeover.found = Standing("new", "trying")
+    assert settled.handover.back(A) == {"going": True, "system": "new"} and stands(settled) == ("new", "going back")
+    settled.handover.back(A)
+    assert scene.calls.count("back") == 1
+    scene.takeover.found = Standing("old", "returned", reason="asked for")
+    server = scene.server()
+    assert server.handover.standing(A)["reason"] == "asked for" and stands(server) == ("old", "returned")
+    assert server.handover.back(A) == {"going": False, "system": "old"}
+    server.undo()
+    assert scene.calls[-1] == "disarm" and stands(server) == ("old", "idle") and not server.status()["settled"]
+    server.undo()
+
+
+def test_a_boot_that_missed_the_stage_is_the_old_system_for_good(scene: Scene, settled: ServerTarget) -> None:
+    settled.handover.arm(A)
+    settled.handover.go(A)
+    scene.takeover.found = Standing("old", "armed", missed=True)
+    server = scene.server()
+    server.handover.resume()
+    assert "reboot" not in scene.calls
+    told = server.handover.standing(A)
+    assert told["phase"] == "returned" and "without the take-over" in told["reason"]
+    assert scene.takeover.found.phase == "installed", "and no later boot takes over"
+
+
+def test_idle_is_a_promise(scene: Scene, settled: ServerTarget) -> None:
+    """Whatever was left armed by whomever: who is told idle may serve."""
+    scene.takeover.found = Standing("old", "armed")
+    assert stands(settled, B) == ("old", "idle") and scene.takeover.found.phase == "installed"
+    settled.handover.arm(A)
+    scene.takeover.found = Standing("old", "armed")  # the agent died in `go`
+    assert stands(scene.server()) == ("old", "armed") and scene.takeover.found.phase == "installed"
+
+
+def test_what_cannot_be_armed_does_not_go(scene: Scene, settled: ServerTarget) -> None:
+    scene.takeover.refuses = True
+    with pytest.raises(StateError, match="lead back"):
+        settled.handover.arm(A)
+    assert stands(settled) == ("old", "idle")
+    scene.takeover.refuses = False
+    settled.handover.arm(A)
+    scene.takeover.refuses = True
+    with pytest.raises(OSError, match="Read-only"):
+        settled.handover.go(A)
+    assert scene.calls[-1] == "disarm" and settled.handover.after is None
+    assert stands(scene.server()) == ("old", "idle")
+
+
+def test_an_inhibitor_of_the_take_over(scene: Scene) -> None:
+    server = scene.server()
+    server.facts(SOURCE)
+    with pytest.raises(StateError, match="nothing has been adapted"):
+        server.install({})
+    server.adapt({})
+    scene.takeover.wrong = [Finding("takeover-menu", Level.INHIBITOR, "no menu", "make one")]
+    with pytest.raises(PreflightError, match="takeover-menu"):
+        server.install({})
+    assert not server.status()["installed"]
+    scene.takeover.wrong = []
+    assert not server.install({})["already"]
+    server.adapt({"again": True})
+    assert not server.status()["installed"] and not server.install({})["already"], "the staged part was made anew"
+
+
+def test_the_parts_of_a_boot() -> None:
+    text = """FirmwareTimestampMonotonic=9000000
+LoaderTimestampMonotonic=4000000
+KernelTimestampMonotonic=0
+InitRDTimestampMonotonic=1500000
+UserspaceTimestampMonotonic=4000000
+FinishTimestampMonotonic=12250000
+"""
+    found = parse_times(text)
+    assert found == {"firmware": 5.0, "loader": 4.0, "kernel": 1.5, "initramfs": 2.5, "userspace": 8.25}
+    assert parse_times("KernelTimestampMonotonic=0\nUserspaceTimestampMonotonic=2000000\n") == {"kernel": 2.0}
+
+
+def test_what_is_expected_of_the_new_system() -> None:
+    source = change(
+        debian_source(),
+        services=(
+            Service(unit="nginx.service", state="running", enabled=True, wanted=True),
+            Service(unit="polkit.service", state="running"),
+            Service(unit="open-vm-tools.service", state="running", wanted=True),
+            Service(unit="smartd.service", state="running", wanted=True),
+            Service(unit="livelift-web-source.service", state="running", wanted=True),
+            Service(unit="getty@tty1.service", state="running", wanted=True),
+            Service(unit="broken.service", state="failed", wanted=True),
+        ),
+    )
+    policy = Policy(network="take-source", not_expected=("smartd.service",))
+    found = options_for(source, debian_target(), policy, "/view")
+    assert (found.services, found.failed, found.addresses) == (
+        ("nginx.service",), ("broken.service",), ("192.0.2.10/24",),
+    )  # fmt: skip
+    assert found.command_line.startswith("root=UUID=bbbb-root") and found.staged == "/view"

@@ -17,14 +17,16 @@ from livelift.model.facts import ServerFacts
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What facts cannot decide. ``network``: keep-target leaves the target its addresses, so that the operator's way to
     it survives; take-source gives the source's addresses to the target's cards. ``interfaces``: source card to target
-    card, where the cards cannot be paired by their networks. The others: source where the target replaces the old
-    server, target where both go on."""
+    card, where the cards cannot be paired by their networks. ``not_expected``: services of the source that the moved
+    system may come up without. The others: source where the target replaces the old server, target where both go
+    on."""
 
     network: str = "keep-target"
     interfaces: dict[str, str] = {}
     hostname: str = "source"
     machine_id: str = "source"
     ssh_host_keys: str = "source"
+    not_expected: tuple[str, ...] = ()
 
 
 CHOICES = {
@@ -37,7 +39,7 @@ CHOICES = {
 
 def parse_policy(text: str) -> Policy:
     """A map file (TOML): the fields of `Policy`, [interfaces] as a table. UsageError for anything else."""
-    remedy = "the keys are network, hostname, machine_id, ssh_host_keys and the table [interfaces]"
+    remedy = "the keys are network, hostname, machine_id, ssh_host_keys, not_expected and the table [interfaces]"
     try:
         policy = msgspec.convert(tomllib.loads(text), Policy)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
