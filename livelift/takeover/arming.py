@@ -69,6 +69,6 @@ def disarm(site: Site) -> None:
         if state.shot == oneshot.BOOTNEXT:
             oneshot.disarm_bootnext(site.run)
         site.sync(config)
-        if state.phase != RETURNED:
+        if state.phase not in (INSTALLED, RETURNED):  # after an interrupted stage it is trying or back
             phase = INSTALLED if state.phase == ARMED else RETURNED
             records.write_state(state._replace(phase=phase, at=time.time_ns()))

@@ -62,6 +62,45 @@ class BootDirectory:
         except FileNotFoundError:
             return
 
+    def link(self, old: str, new: str) -> None:
+        """``new`` is the file that ``old`` is, with its attributes; what it was before is replaced at once."""
+        fresh = f"{new}.new"
+        try:
+            os.unlink(fresh, dir_fd=self.fd)
+        except FileNotFoundError:
+            pass
+        os.link(old, fresh, src_dir_fd=self.fd, dst_dir_fd=self.fd, follow_symlinks=False)
+        os.rename(fresh, new, src_dir_fd=self.fd, dst_dir_fd=self.fd)
+        self._forget(fresh)
+        os.fsync(self.fd)
+
+    def _forget(self, name: str) -> None:
+        """rename(2) of two names of one file does nothing."""
+        try:
+            os.unlink(name, dir_fd=self.fd)
+        except FileNotFoundError:
+            return
+
+    # the menus
+
+    def put_own_menu(self, config: Config) -> None:
+        """The menu that stands here waits beside ours."""
+        text = self.text(switch.MENU)
+        if text and not switch.is_own_menu(text):
+            if switch.without_block(text) == text:
+                self.link(switch.MENU, switch.ADAPTED)
+            else:
+                self.write(switch.ADAPTED, switch.without_block(text))
+        self.write(switch.MENU, switch.own_menu(config.menu))
+
+    def put_adapted_menu(self, counted: bool) -> None:
+        """The one that waits is the menu, and still waits. ``counted``: with the switch."""
+        adapted = self.text(switch.ADAPTED)
+        if counted and switch.adapted_menu(adapted) != adapted:
+            self.write(switch.MENU, switch.adapted_menu(adapted))
+        else:
+            self.link(switch.ADAPTED, switch.MENU)
+
     # the mode
 
     def mode(self) -> str:

@@ -21,9 +21,12 @@ from livelift.takeover.stage_main import HOME
 
 
 def wanted(host: Host, facts: ServerFacts, mountpoints: Iterable[str]) -> list[str]:
-    """Names of modules, of the target as it runs: for the file systems besides the root."""
+    """Names of modules, of the target as it runs: for the file systems besides the root, without what that needs
+    itself."""
     found: dict[str, None] = {}
     root = {device.name for device in facts.root_stack()}
+    place = facts.mounted("/")
+    there = {plain(link.module) for link in facts.root_links} | ({place.fstype} if place else set())
     for mountpoint in mountpoints:
         system = facts.mounted(mountpoint)
         if system is None or mountpoint == "/":
@@ -40,7 +43,7 @@ def wanted(host: Host, facts: ServerFacts, mountpoints: Iterable[str]) -> list[s
     for link in links_of(host, "/sys/class/watchdog/watchdog0/device")[:1]:
         if link.module:
             found[plain(link.module)] = None
-    return list(found)
+    return [name for name in found if name not in there]
 
 
 def module_files(host: Host, version: str, names: Iterable[str]) -> list[File]:

@@ -61,21 +61,17 @@ def fit_staged(top: str, config: Config, live: str) -> None:
             copy_modules(theirs.fd, directory.fd, name)
         directory.set_mode(switch.STAGE, config)
         directory.write(switch.CUSTOM, switch.with_block(directory.text(switch.CUSTOM)))
-        text = directory.text(switch.MENU)
-        if text and not switch.is_own_menu(text):
-            directory.write(switch.ADAPTED, switch.without_block(text))
-        directory.write(switch.MENU, switch.own_menu(config.menu))
+        directory.put_own_menu(config)
         directory.drop("next_entry", switch.TRIES)
 
 
 def end_counting(top: str, config: Config) -> None:
     """The menu of the new system boots it, whatever happens from here on; the stage's entries stay for now."""
     with BootDirectory(top, config.directory) as directory:
-        adapted = directory.text(switch.ADAPTED)
         if switch.is_own_menu(directory.text(switch.MENU)):
-            if not adapted:
+            if not directory.has(switch.ADAPTED):
                 return
-            directory.write(switch.MENU, switch.adapted_menu(adapted))
+            directory.put_adapted_menu(counted=True)
         directory.set_mode(switch.IDLE, config)
 
 
@@ -101,14 +97,14 @@ def unfit(top: str, config: Config) -> None:
     try:
         with BootDirectory(top, config.directory) as directory:
             text = directory.text(switch.MENU)
-            adapted = directory.text(switch.ADAPTED)
-            if switch.is_own_menu(text):
-                if adapted:
-                    directory.write(switch.MENU, adapted)
-                else:
-                    directory.remove(switch.MENU)
-            elif text:
-                directory.write(switch.MENU, switch.without_block(text))
+            plain = switch.without_block(text)
+            waits = directory.has(switch.ADAPTED)
+            if waits and (switch.is_own_menu(text) or plain == directory.text(switch.ADAPTED)):
+                directory.put_adapted_menu(counted=False)
+            elif switch.is_own_menu(text):
+                directory.remove(switch.MENU)
+            elif plain != text:
+                directory.write(switch.MENU, plain)
             directory.remove(switch.ADAPTED)
             directory.drop(switch.TRIES)
             _remove_switch(directory)

@@ -59,7 +59,7 @@ def _become_default(site: Site, host: Host, records: Records, config: Config) ->
             if config.counting != "stage":
                 records.write_config(config._replace(counting="stage"))
             return
-        directory.write(switch.MENU, switch.adapted_menu(adapted))
+        directory.put_adapted_menu(counted=True)
         directory.set_mode(switch.COUNTED, config)
     site.sync(config)
 

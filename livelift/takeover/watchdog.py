@@ -30,6 +30,7 @@ HARDWARE: Final = 60
 LOADING: Final = 30.0
 """Seconds in which the hardware may still appear."""
 DEVICE: Final = "/dev/watchdog"
+NOWAYOUT: Final = "/sys/class/watchdog/watchdog0/nowayout"
 _SETTIMEOUT: Final = 0xC0045706  # WDIOC_SETTIMEOUT, linux/watchdog.h
 _PEER: Final = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 
@@ -37,8 +38,10 @@ _PEER: Final = struct.Struct("=iII")  # struct ucred: pid, uid, gid
 class Hardware:
     """/dev/watchdog, where there is one that can be stopped again: with "nowayout" it could not."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = DEVICE, nowayout: str = NOWAYOUT) -> None:
         self.fd = -1
+        self._device = device
+        self._nowayout = nowayout
         self._until = time.monotonic() + LOADING
 
     def feed(self) -> None:
@@ -54,10 +57,10 @@ class Hardware:
 
     def _open(self) -> None:
         try:
-            with open("/sys/class/watchdog/watchdog0/nowayout", encoding="ascii") as file:
+            with open(self._nowayout, encoding="ascii") as file:
                 if file.read().strip() != "0":
                     return
-            self.fd = os.open(DEVICE, os.O_WRONLY | os.O_CLOEXEC)
+            self.fd = os.open(self._device, os.O_WRONLY | os.O_CLOEXEC)
             ioctl(self.fd, _SETTIMEOUT, struct.pack("=i", HARDWARE))
         except OSError:
             return  # there is none, it belongs to another, or it has a fixed time limit
@@ -95,6 +98,7 @@ class Watchdog:
                 if self._hardware is not None:
                     self._hardware.feed()
                 if select.select([self._door], [], [], min(left, FEED, self._pause()))[0] and self._answer(left):
+                    self._door.close()
                     return True
             except OSError as error:
                 self.say(f"watchdog: {error}")
