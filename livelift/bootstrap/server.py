@@ -65,7 +65,8 @@ def adapt(move: Move) -> None:
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     for finding in answer["findings"]:
         move.tell({"event": "finding", **finding})
-    move.tell({"event": "adapted", **{key: answer[key] for key in ("mode", "edits", "seconds", "already")}})
+    told = {key: answer[key] for key in ("mode", "edits", "seconds", "install_seconds", "already")}
+    move.tell({"event": "adapted", **told})
     move.look("target")
 
 
@@ -76,7 +77,7 @@ def _begun(move: Move) -> bool:
 _CHECK: Final = Step("check", "compare the two machines: can this system run there?", _begun, check)
 _ADAPT: Final = Step(
     "adapt",
-    "make the moved system fit the target, beside the replica",
+    "make the moved system fit the target, beside the replica; install the take-over, not armed",
     lambda move: False,  # what the source has changed since, only the target can tell: it answers at once if nothing
     adapt,
 )

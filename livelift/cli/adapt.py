@@ -17,7 +17,8 @@ from livelift.edits.editor import Editor
 TEXT = """Carry out the plan in a staged copy of the source's system (--source-root): each edit with its inverse
 recorded before. Run it again when the source has changed a file that the plan was made from: what was done is taken
 back first, so that the plan is made from the source's own files. --undo takes everything back. Needs root. For a
-server job the target's agent makes them beside the replica, and says nothing new if they are still right.
+server job the target's agent makes them beside the replica, and installs the take-over, which leads nowhere yet; what
+is still right is not made again.
 
 examples:
   livelift adapt --job old-to-new
@@ -60,15 +61,23 @@ def _staged(options: argparse.Namespace) -> int:
     if options.dry_run:
         print(ask_staged(options, "plan")["text"])
         return 0
-    answer = ask_staged(options, "drop" if options.undo else "adapt")
+    if options.undo:
+        answer = ask_staged(options, "drop")
+    else:
+        answer = ask_staged(options, "adapt")
+        installed = ask_staged(options, "install")
+        answer["findings"] += installed["findings"]
+        answer["install_seconds"] = installed["seconds"]
+        answer["already"] = answer["already"] and installed["already"]
     if options.json:
         print_json(answer)
     elif options.undo:
         print("the adaptation is dropped; the replica was never touched")
     else:
         print(Findings.from_dict(answer).to_text())
-        done = "stand already" if answer["already"] else f"made in {answer['seconds']} s"
-        print(f"{answer['edits']} edits {done} ({answer['mode']})")
+        seconds = answer["seconds"] + answer["install_seconds"]
+        done = "stand already" if answer["already"] else f"made in {seconds:.1f} s"
+        print(f"{answer['edits']} edits and the take-over {done} ({answer['mode']})")
     return 0
 
 

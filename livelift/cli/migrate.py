@@ -234,8 +234,8 @@ def _print(event: dict[str, Any]) -> None:
         for line in event["maps"]:
             print(f"    {line}", flush=True)
     elif kind == "adapted":
-        done = "stand already" if event["already"] else f"made in {event['seconds']} s"
-        print(f"    {event['edits']} edits {done} ({event['mode']})", flush=True)
+        done = "stand already" if event["already"] else f"made in {event['seconds'] + event['install_seconds']:.0f} s"
+        print(f"    {event['edits']} edits and the take-over {done} ({event['mode']})", flush=True)
     elif kind == "progress":
         print(f"    {line_of(event['status'])}", flush=True)
     elif kind == "ready":

@@ -13,12 +13,15 @@ from livelift.control.lock import sole
 from livelift.cutover import block
 from livelift.errors import StateError, UnreachableError, UsageError
 from livelift.source.config import load
+from livelift.target.removal import Removal, lines_of, stop_unit
 
 TEXT = """Stop the agent of a state directory and delete everything of Livelift's there: spool, index, certificates.
 
-The migrated data are never touched, neither the source's nor the replica. A job that is fenced (after a cutover) is
-refused unless --keep-fence says that the source is to stay frozen; after a commit it does without that word. A whole
-server that stays fenced keeps one thing of Livelift's: the boot target in which it does not serve after a reboot."""
+The migrated data are never touched, neither the source's nor the replica. Of a server job the staged system goes too
+(after a commit: what is kept of the target's old one), with the agent and its unit. A job that is fenced (after a
+cutover) is refused unless --keep-fence says that the source is to stay frozen; after a commit it does without that
+word. A whole server that stays fenced keeps one thing of Livelift's: the boot target in which it does not serve after a
+reboot."""
 
 FENCED = ("cut", "handed", "served")
 STAYS = f"""
@@ -42,7 +45,12 @@ def run(options: argparse.Namespace) -> int:
     directory = os.fsencode(path)
     if not any(os.path.exists(os.path.join(path, mark)) for mark in MARKS):
         raise UsageError(f"{path} is not a state directory of Livelift", remedy="name the agent's --state directory")
+    lines = lines_of(path)
+    server = Removal(path, lines) if lines else None
     entries = sorted(os.listdir(path))
+    if server is not None:
+        server.check()
+        entries += server.places()
     if options.dry_run:
         print_json({"would_delete": entries}) if options.json else print(f"would delete {path}: {', '.join(entries)}")
         return 0
@@ -53,14 +61,22 @@ def run(options: argparse.Namespace) -> int:
                 "the source is fenced after a cutover",
                 remedy="livelift rollback first, or say --keep-fence if the service has moved for good",
             )
-        if status.get("role") == "target":  # also after a cut that was rolled back; where a cut stands, it does nothing
-            ask(directory, "finish", 60)  # its directory of ours comes out of the replica
+        if status.get("role") == "target" and server is None:
+            # Its directory of ours comes out of the replica, also after a cut that was rolled back; where one stands
+            # this does nothing.
+            ask(directory, "finish", 60)
         ask(directory, "stop", 30)
     except UnreachableError:
         pass  # not running: only its files are left
+    if server is not None:
+        stop_unit()
     with sole(directory, STOPPING):
         blocked = _retire(path)
-        shutil.rmtree(path)
+        if server is not None:
+            server.clear()
+            server.finish()
+        else:
+            shutil.rmtree(path)
     if options.json:
         print_json({"removed": path, "stays_fenced": blocked})
     else:
