@@ -18,6 +18,7 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -30,6 +31,8 @@ LOG = "agent.log"
 MARKS = {"source": "source.json", "target": "job.json"}
 PLACED = (AGENT, AGENT + ".new", CACHE, CODE, CODE + ".new", LOG, "agent.lock", "control.sock", "identity")
 """What may be in a state directory that holds no job (yet)."""
+SCRATCH = 192 << 20
+"""Bytes for the agent file and what it unpacks (49 and 43 MiB), for a moment."""
 STARTING = 180.0
 """Seconds for an agent to answer: the first start unpacks and compiles, on a busy machine."""
 
@@ -271,6 +274,33 @@ class Machine:
         words += [] if self.request.get("stateless") else ["--state", self.state]
         os.execve(self.agent, words, {**os.environ, **self.environment()})
 
+    def attempt(self) -> dict[str, Any]:
+        """The agent's command line from the stream's agent file, which is gone afterwards with all that it unpacked:
+        several lists of ``arguments``; what each said."""
+        for place in ("/dev/shm", "/var/tmp"):  # memory, if there is enough of it
+            if os.path.isdir(place) and os.statvfs(place).f_bavail * os.statvfs(place).f_frsize > SCRATCH:
+                break
+        scratch = tempfile.mkdtemp(prefix="livelift-", dir=place)
+        try:
+            self.state = self.home = scratch
+            self.agent = os.path.join(scratch, AGENT)
+            self.place()
+            environment = {**os.environ, **self.environment()}
+            said = []
+            for words in self.request["arguments"]:
+                done = subprocess.run(
+                    ["/bin/sh", self.agent, *words],
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    env=environment,
+                    check=False,
+                )
+                said.append({"code": done.returncode, "stdout": done.stdout, "stderr": done.stderr})
+            return {"said": said}
+        finally:
+            shutil.rmtree(scratch)
+
     def sweep(self) -> dict[str, Any]:
         """What was placed for a job that is not there (any more). Refused while there is one."""
         if os.path.isdir(self.state) and (self.job() or self.is_held()):
@@ -307,7 +337,7 @@ def main() -> None:
     sys.stdout.flush()
 
 
-OPERATIONS = ("look", "place", "start", "unit", "stop", "code", "run", "sweep")
+OPERATIONS = ("look", "place", "start", "unit", "stop", "code", "run", "attempt", "sweep")
 
 if __name__ == "__main__":
     main()

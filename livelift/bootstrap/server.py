@@ -10,7 +10,7 @@ import msgspec
 
 from livelift.adapt.linux.layout import Layout, layout
 from livelift.bootstrap.steps import STEPS, Move, Step, failure
-from livelift.checks.findings import Findings
+from livelift.checks.findings import Finding, Findings
 from livelift.checks.server import check_servers
 from livelift.errors import CommandError
 from livelift.model.facts import ServerFacts
@@ -32,9 +32,23 @@ def check(move: Move) -> None:
     """Do the two machines correspond, and what goes where? PreflightError: an inhibitor."""
     facts = {side: facts_of(move, side) for side in ("source", "target")}
     found = lay_out(move, facts["source"], facts["target"])
-    findings = [*check_servers(facts["source"], facts["target"]).findings, *found.findings]
+    mounts = [f"--mount={mountpoint}" for mountpoint in found.mountpoints]
+    done = move.remotes["target"].run(["takeover", "install", "--dry-run", "--json", *mounts], stateless=True)
+    try:
+        takeover = takeover_findings(json.loads(done.stdout))
+    except ValueError:
+        raise failure(done.stdout, done.stderr) from None
+    findings = [*check_servers(facts["source"], facts["target"]).findings, *found.findings, *takeover]
     move.found(Findings(findings, move.job.ignore).to_dict()["findings"])
     keep_lines(move, found)
+
+
+NOT_YET: Final = ("takeover-staged", "takeover-init", "takeover-agent")
+"""What the take-over misses as long as nothing has been copied."""
+
+
+def takeover_findings(told: dict[str, Any]) -> list[Finding]:
+    return [finding for finding in Findings.from_dict(told).findings if finding.id not in NOT_YET]
 
 
 def lay_out(move: Move, source: ServerFacts, target: ServerFacts) -> Layout:

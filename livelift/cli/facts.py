@@ -14,6 +14,7 @@ from livelift.cli.common import add_verb, human
 from livelift.errors import UsageError
 from livelift.facts.collect import collect
 from livelift.facts.host import Host
+from livelift.facts.trees import read_tree
 from livelift.model.facts import ServerFacts
 
 TEXT = """Collect the facts of this machine: distribution, kernels, firmware, boot loader, disks, file systems,
@@ -26,6 +27,11 @@ example:
 
 def register(verbs: Any) -> None:
     parser = add_verb(verbs, "facts", "what this machine is", TEXT, run)
+    parser.add_argument(
+        "--files",
+        action="store_true",
+        help='instead, as JSON: the files that decide something for "livelift plan" (no keys, no passwords)',
+    )
     parser.add_argument("--root", metavar="DIR", default="/", help="read the system in this directory, not the running")
 
 
@@ -34,6 +40,9 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.root} is not a directory", remedy="--root takes the root of a system's tree")
     host = Host(options.root)
     try:
+        if options.files:
+            sys.stdout.write(read_tree(host).to_json().decode() + "\n")
+            return 0
         facts = collect(host)
     finally:
         host.close()

@@ -19,6 +19,7 @@ from livelift.adapt.linux.case import parse_policy
 from livelift.bootstrap import jobs
 from livelift.bootstrap.front import FILE
 from livelift.bootstrap.jobs import Migration
+from livelift.bootstrap.preview import preview
 from livelift.bootstrap.ssh import Remote
 from livelift.bootstrap.steps import Move
 from livelift.cli.common import add_verb, parse_maps, print_json
@@ -108,8 +109,9 @@ def run(options: argparse.Namespace) -> int:
     tell = print_json if options.json else _print
     if options.dry_run:
         with connected(job) as remotes:
-            Move(job, remotes, agent, tell).run(dry_run=True)
-        return 0
+            move = Move(job, remotes, agent, tell)
+            move.run(dry_run=True)
+            return preview(move) if job.server and not move.looks["source"]["job"] else 0
     with jobs.held(job.name):
         jobs.save(job)
         with connected(job) as remotes:
@@ -233,6 +235,8 @@ def _print(event: dict[str, Any]) -> None:
     elif kind == "layout":
         for line in event["maps"]:
             print(f"    {line}", flush=True)
+    elif kind == "plan":
+        print(event["text"], flush=True)
     elif kind == "adapted":
         done = "stand already" if event["already"] else f"made in {event['seconds'] + event['install_seconds']:.0f} s"
         print(f"    {event['edits']} edits and the take-over {done} ({event['mode']})", flush=True)

@@ -21,6 +21,7 @@ from livelift.cli.common import (
     tune_interpreter,
 )
 from livelift.control.lock import sole
+from livelift.errors import UsageError
 from livelift.hooks.hooks import DEFAULT
 from livelift.model.facts import ServerFacts
 from livelift.model.job import Map
@@ -32,8 +33,9 @@ TEXT = """Run the target agent: receive one source's trees, store them where the
 The first start makes the job and prints a one-time pairing code (valid 15 minutes, 5 tries); a later start in the
 same state directory goes on with that job. The directories after "=" must exist and belong to nobody else.
 
-example:
-  livelift target --listen 0.0.0.0:4777 --map /srv=/srv --map /home=/data/home"""
+examples:
+  livelift target --listen 0.0.0.0:4777 --map /srv=/srv --map /home=/data/home
+  ./livelift-agent target --server --install              # a whole server, without ssh between the two"""
 
 
 def register(verbs: Any) -> None:
@@ -52,6 +54,11 @@ def register(verbs: Any) -> None:
     parser.add_argument(
         "--without", action="append", default=[], metavar="DIR", help="with --server: this file system takes no part"
     )
+    parser.add_argument(
+        "--install",
+        action="store_true",
+        help="with --server: put the agent file and a unit in their places, start that, print the pairing code",
+    )
     parser.add_argument("--new-code", action="store_true", help="make a new pairing code for an existing job")
     parser.add_argument(
         "--code-file", metavar="FILE", help="write the pairing code there (mode 0600) and do not print it"
@@ -68,6 +75,8 @@ def run(options: argparse.Namespace) -> int:
     raise_limits()
     tune_interpreter()
     host, port = host_port(options.listen, 4777)
+    if options.install:
+        return _install(options, port)
     maps = parse_maps(options.map, [], [])
     directory = os.fsencode(os.path.abspath(options.state))
     if options.server and not maps and not os.path.exists(os.path.join(directory, b"job.json")):
@@ -78,6 +87,24 @@ def run(options: argparse.Namespace) -> int:
     with sole(directory):
         agent = TargetAgent(directory, maps, options.new_code, options.server, options.hooks)
         return _serve(options, agent, host, port)
+
+
+def _install(options: argparse.Namespace, port: int) -> int:
+    if not options.server:
+        raise UsageError("--install is for a whole server", remedy="livelift target --server --install")
+    from livelift.bootstrap.here import install_target  # here: an agent that only runs starts sooner without them
+    from livelift.cli.migrate import agent_file
+
+    words = [f"--listen={options.listen}", *(f"--map={line}" for line in options.map)]
+    told = install_target(agent_file(None), [*words, *(f"--without={name}" for name in options.without)])
+    if options.json:
+        print_json({"event": "pairing", "code": told["code"], "port": port, "job": told["status"]["job"]})
+    elif told["code"]:
+        print(f"pairing code: {told['code']}")
+        print(f"on the source run: livelift source --server --pair {told['code']} THIS-HOST:{port}")
+    else:
+        print("the agent runs, and is paired")
+    return 0
 
 
 def lines_here(without: list[str]) -> tuple[Map, ...]:

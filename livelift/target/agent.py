@@ -151,7 +151,7 @@ class TargetAgent:
         )
         self._listener = Listener(host, port, self._trust, self._talk)
         if self.server is not None:
-            self.server.handover.resume()
+            self.server.begin(self._stop)
         return self._listener.address[1]
 
     def wait(self) -> None:

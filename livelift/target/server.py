@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from livelift.facts.host import Host
 from livelift.model.facts import ServerFacts
 from livelift.model.job import Map
 from livelift.takeover.server import TakeOver
+from livelift.target import reach
 from livelift.target.adapting import Adapting
 from livelift.target.expected import options_for, preview
 from livelift.target.handover import Handover, reboot
@@ -104,6 +106,13 @@ class ServerTarget:
             "back": self.handover.back,
             "commit": self.handover.commit,
         }
+
+    def begin(self, stop: threading.Event) -> None:
+        """At the start of the agent, in whichever system: what an earlier one had begun, and what this one needs."""
+        self.handover.resume()
+        stage = self._memory.stage
+        if stage.target is not None and not stage.committed and self._takeover.standing().system == "new":
+            reach.keep(stage.target, stop)
 
     @property
     def committed(self) -> bool:

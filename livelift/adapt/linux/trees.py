@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Final, NamedTuple
 
+import msgspec
+
 CONTENT: Final = (
     "boot/grub/grub.cfg", "boot/grub/custom.cfg", "boot/grub/menu.lst", "boot/grub/grub.conf", "boot/grub/device.map",
     "boot/grub2/grub.cfg", "boot/grub2/custom.cfg", "boot/grub2/grubenv", "boot/grub/grubenv",
@@ -74,6 +76,15 @@ class Tree:
         self.items = dict(items)
         self.contents = dict(contents)
 
+    @classmethod
+    def from_json(cls, raw: bytes) -> Tree:
+        """msgspec.DecodeError: it is none."""
+        told = msgspec.json.decode(raw, type=Told)
+        return cls(told.items, told.contents)
+
+    def to_json(self) -> bytes:
+        return msgspec.json.encode(Told(self.items, self.contents))
+
     def has(self, path: str) -> bool:
         return path in self.items
 
@@ -102,6 +113,13 @@ class Tree:
     def lib(self) -> str:
         """Where /lib is: "usr/lib" on a merged system."""
         return "lib" if any(path.startswith("lib/") for path in self.items) else "usr/lib"
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A tree as JSON. ``items``: path to (kind, size, mode, text, files); ``contents``: path to bytes."""
+
+    items: dict[str, Item]
+    contents: dict[str, bytes]
 
 
 def encode(text: str) -> bytes:
