@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 from livelift.model.record import Record
 
@@ -70,7 +70,9 @@ class Synced(NamedTuple):
 
 
 class Exact(NamedTuple):
-    """An in-kernel mode's record: bytes and order are exact. Locator (parent, name) 0/empty; merge fills it in."""
+    """An in-kernel mode's record: bytes and order are exact. Of content and attributes the locator (parent, name) is
+    0 and empty; merge fills it in. Names have theirs: `Make` (of a known object: a further name), `Unlink`, `Rename`.
+    """
 
     record: Record
 
@@ -105,6 +107,27 @@ class Capture(Protocol):
     def sync(self, token: int) -> None: ...
 
     def close(self) -> None: ...
+
+
+class Ordered(Protocol):
+    """What a capture offers besides, if its stream is in the order in which everything changed.
+
+    Positions only grow. ``passed`` is the position up to which everything has been given out by `read`, at moments at
+    which nothing is half told; it is read by the thread that reads.
+    """
+
+    passed: int
+
+    def produced(self) -> int:
+        """The position now: what changed before this call is before it. From any thread."""
+
+    def why_not(self) -> str:
+        """Why no position can be a cut, or an empty string."""
+
+
+def ordered(capture: Capture) -> Ordered | None:
+    """The order of a capture that has one."""
+    return cast(Ordered, capture) if hasattr(capture, "passed") else None
 
 
 class TreeView(Protocol):

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from livelift.capture.canary import CanaryReport, sing
-from livelift.capture.ebpf.capture import EbpfFexitCapture, EbpfSyscallCapture
+from livelift.capture.ebpf.capture import EbpfSyscallCapture
+from livelift.capture.ebpf.inorder import EbpfFexitCapture
 from livelift.capture.fanotify import FanotifyCapture
 from livelift.capture.inotify import InotifyCapture
 from livelift.errors import LiveliftError, PreflightError
@@ -112,9 +113,15 @@ def _try(mode: Mode, volumes: list[WatchedVolume]) -> Candidate:
     else:
         why, remedy = _judge(reports, volumes, sample)
     available = not why
+    blind = (*sample.blind_to, *sorted(_optional(sample) & set().union(*(report.missed for report in reports))))
     return Candidate(
-        mode.name, available, why or _tried(reports, volumes), remedy, sample.promise, sample.blind_to, tuple(reports)
+        mode.name, available, why or _tried(reports, volumes), remedy, sample.promise, blind, tuple(reports)
     )
+
+
+def _optional(mode: Capture) -> set[str]:
+    """Operations that a mode may miss here; it is then blind to them, and says so."""
+    return set(getattr(mode, "optional", ()))
 
 
 def _judge(reports: list[CanaryReport], volumes: list[WatchedVolume], mode: Capture) -> tuple[str, str]:
@@ -124,9 +131,9 @@ def _judge(reports: list[CanaryReport], volumes: list[WatchedVolume], mode: Capt
     mode claims to tell exactly (``exact``) must have come as a record: a mark, which fanotify beside it gives as well,
     does not show that its programs run.
     """
-    exact = set(getattr(mode, "exact", ()))
+    exact = set(getattr(mode, "exact", ())) - _optional(mode)
     for report, volume in zip(reports, volumes, strict=True):
-        missing = report.missed - set(mode.blind_to)
+        missing = report.missed - set(mode.blind_to) - _optional(mode)
         if missing:
             names = ", ".join(sorted(missing))
             return f"it did not report {names} on {_place(volume)}", "use another mode, and report this kernel"

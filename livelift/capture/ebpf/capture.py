@@ -1,4 +1,4 @@
-"""The captures of this package: content and offsets from the kernel's ring, names and second looks from fanotify.
+"""Mode `ebpf-syscall`: content and offsets from the kernel's ring, names and second looks from fanotify.
 
 Two streams, one order: of every name, the content events before it come first. So a write is never applied to a newer
 file that got the inode number of the one it was meant for. A read takes what fanotify has, then notes how far the ring
@@ -7,37 +7,15 @@ is filled, and gives out the names when the ring has been read up to there.
 
 from __future__ import annotations
 
-import contextlib
 import select
 import time
 from collections.abc import Callable, Iterable
-from typing import Final
 
-from livelift.capture.ebpf import hooks
 from livelift.capture.ebpf.echoes import Echoes
-from livelift.capture.ebpf.loader import open_object, run, set_calls, set_volumes
-from livelift.capture.ebpf.losses import FAULTS, RACED, Losses
-from livelift.capture.ebpf.order import Order
-from livelift.capture.ebpf.records import decode
+from livelift.capture.ebpf.stream import BUSY, LOST, RING, Stream
 from livelift.capture.fanotify import FanotifyCapture
 from livelift.errors import StateError
-from livelift.platform.linux.bpf import BpfObject, KernelTypes, Ring
 from livelift.ports import Dirty, Event, Exact, Synced, WatchedVolume
-
-RING: Final = 32 << 20
-"""Bytes of the ring: 0.3 s of 64 KiB writes at 100 MB/s, twice over. Kernel memory, taken as a whole at the start."""
-
-LOST: Final = 65536
-"""Objects of which the kernel can remember that a record was dropped, before everything is read again."""
-
-BATCH: Final = 8 << 20
-"""Bytes taken out of the ring in one read: bounds our memory, beside the ring itself."""
-
-BUSY: Final = 0.001
-"""Seconds until another look at a record that a program on another CPU is still writing."""
-
-_CLOCK: Final = 5.0
-"""Seconds between two looks at how far the wall clock is from the monotonic one."""
 
 
 class _Names(FanotifyCapture):
@@ -48,67 +26,41 @@ class _Names(FanotifyCapture):
         return self._group
 
 
-class EbpfCapture:
-    """A `livelift.ports.Capture`. Thread use as there; ``sync`` may be called from any thread.
+class EbpfSyscallCapture:
+    """Raw tracepoints at the beginning and the end of system calls: for kernels that refuse fexit programs.
 
-    ``ignored``: ids of processes whose writes are left out (the agents'). ``ring``: its bytes, a power of two.
-    ``lost``: how many objects with dropped records can be told apart.
+    A `livelift.ports.Capture`. Thread use as there; ``sync`` may be called from any thread. ``ignored``, ``ring``,
+    ``lost`` as for `Stream`.
     """
 
-    name: str
-    promise: str
+    name = "ebpf-syscall"
+    promise = (
+        "content and offsets as the calls returned; concurrent writers may come in another order until the file is "
+        "looked at again; a cut needs the fence"
+    )
     blind_to: tuple[str, ...] = ("mmap", "inode-flags", "project-id")
     exact: tuple[str, ...] = ("write", "append", "truncate", "allocate", "punch")
     """Operations of the canary that must arrive as `Exact` records."""
 
-    flavour: str
-    """The first part of the object file's name."""
-
     def __init__(self, *, ignored: Iterable[int] = (), ring: int = RING, lost: int = LOST) -> None:
         self._ignored = tuple(ignored)
-        self._ring_size = ring
-        self._lost_size = lost
+        self._sizes = ring, lost
         self._names: _Names | None = None
-        self._programs: BpfObject | None = None
-        self._ring: Ring | None = None
-        self._losses: Losses | None = None
+        self._stream: Stream | None = None
         self._poll = select.poll()
         self._echoes = Echoes()
-        self._order = Order()
         self._batch: list[Event] = []  # from fanotify, until the ring has been read up to _end ...
         self._end = 0
         self._turn: int | None = None  # ... and, when it has, until this many of its records have been given out
-        self._boot = 0
-        self._boot_at = -_CLOCK
-
-    # -- what a flavour says -----------------------------------------------------------------------------------------
-
-    def _choose(self, programs: BpfObject) -> list[str]:
-        """Before loading: leave out what this kernel cannot run; the programs to attach, in this order."""
-        raise NotImplementedError
-
-    # -- the port ----------------------------------------------------------------------------------------------------
 
     def start(self, volumes: Iterable[WatchedVolume], ignore: Callable[[bytes], bool]) -> None:
-        """PreflightError: what `FanotifyCapture.start` says, no libbpf, no type information, or BPF is refused here."""
+        """PreflightError: what `FanotifyCapture.start` says, or what `Stream` says."""
         volumes = list(volumes)
         try:
             self._names = _Names()
             self._names.start(volumes, ignore)
-            programs = self._programs = open_object(self.flavour)
-            programs.resize("ring", self._ring_size)
-            programs.resize("lost", self._lost_size)
-            attached = self._choose(programs)
-
-            def prepare() -> None:
-                set_volumes(programs, volumes, self._ignored)
-                set_calls(programs)
-                self._losses = Losses(programs)
-                self._ring = Ring(programs.map("ring"))
-
-            run(programs, attached, prepare)
-            assert self._ring is not None
-            self._poll.register(self._ring.descriptor, select.POLLIN)
+            self._stream = Stream("syscall", volumes, self._ignored, *self._sizes, lambda _: ["enter", "leave"])
+            self._poll.register(self._stream.descriptor, select.POLLIN)
             self._poll.register(self._names.descriptor, select.POLLIN)
         except BaseException:
             self.close()
@@ -118,18 +70,19 @@ class EbpfCapture:
         """Nothing to do: the whole volume is seen."""
 
     def read(self, timeout: float) -> list[Event]:
-        if self._names is None or self._ring is None or self._losses is None:
+        if self._names is None or self._stream is None:
             raise StateError("the capture is not started, or closed")
         deadline = time.monotonic() + timeout
+        order = self._stream.order
         while True:
             if not self._batch:
                 self._batch = self._names.read(0.0)
-                self._end, self._turn = self._ring.produced(), None
-            events = self._told(self._ring.take(BATCH))
-            if self._turn is None and self._ring.consumed() >= self._end:
-                self._turn = self._order.taken
-            if self._turn is not None and self._order.given >= self._turn:
-                events += self._losses.new(time.time_ns())
+                self._end, self._turn = self._stream.produced(), None
+            events = self._told(self._stream)
+            if self._turn is None and self._stream.consumed() >= self._end:
+                self._turn = order.taken
+            if self._turn is not None and order.given >= self._turn:
+                events += self._stream.lost()
                 events += self._heard(self._batch)
                 self._batch = []
             if events:
@@ -145,36 +98,29 @@ class EbpfCapture:
         self._names.sync(token)
 
     def close(self) -> None:
-        """Detaches every program. What the process leaves undone, its end does: nothing is pinned."""
-        if self._ring is not None:
-            self._ring.close()
-            self._ring = None
-        if self._programs is not None:
-            self._programs.close()
-            self._programs = None
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
         if self._names is not None:
             self._names.close()
             self._names = None
-        self._losses = None
         self._poll = select.poll()
 
     def counters(self) -> dict[str, int]:
-        """How often since the start content was not resident, or a write's offset could not be told: marks instead."""
-        if self._losses is None:
+        """As `Stream.counters`."""
+        if self._stream is None:
             raise StateError("the capture is not started, or closed")
-        return {"not-resident": self._losses.counted(FAULTS), "position-raced": self._losses.counted(RACED)}
+        return self._stream.counters()
 
     # -- the two streams ---------------------------------------------------------------------------------------------
 
-    def _told(self, samples: list[bytes]) -> list[Event]:
+    def _told(self, stream: Stream) -> list[Event]:
         now = time.monotonic()
-        if now - self._boot_at >= _CLOCK:
-            self._boot, self._boot_at = time.time_ns() - time.monotonic_ns(), now
         events: list[Event] = []
-        for event, later in self._order.feed(decode(samples, self._boot), now):
+        for event, later in stream.take(now):
             if isinstance(event, Exact):
                 self._echoes.told(event.record.body.oid, now)  # type: ignore[union-attr]  # all of them are ranges
-            elif later:
+            elif later and isinstance(event, Dirty):
                 self._echoes.told(event.oid, now)
             if isinstance(event, Dirty) and self._echoes.heard(event, now):
                 continue
@@ -192,35 +138,3 @@ class EbpfCapture:
             events.append(event)
         events += self._echoes.due(now)
         return events
-
-
-class EbpfSyscallCapture(EbpfCapture):
-    """Raw tracepoints at the beginning and the end of system calls: for kernels that refuse fexit programs."""
-
-    name = "ebpf-syscall"
-    promise = (
-        "content and offsets as the calls returned; concurrent writers may come in another order until the file is "
-        "looked at again; a cut needs the fence"
-    )
-    flavour = "syscall"
-
-    def _choose(self, programs: BpfObject) -> list[str]:
-        return ["enter", "leave"]
-
-
-class EbpfFexitCapture(EbpfCapture):
-    """fexit programs: content is taken while the inode is locked. Linux 5.10, where the kernel lets them load."""
-
-    name = "ebpf"
-    promise = (
-        "content in the order in which the files changed; names come beside it, in an order of their own; a cut needs "
-        "the fence"
-    )
-    flavour = "fexit"
-
-    def _choose(self, programs: BpfObject) -> list[str]:
-        with contextlib.closing(KernelTypes()) as types:
-            chosen, left = hooks.choose(types.parameters)
-        for name in left:
-            programs.leave_out(name)
-        return chosen

@@ -11,7 +11,9 @@ from importlib import resources
 
 from livelift.capture.ebpf.syscalls import CALLS, NUMBERS
 from livelift.errors import PreflightError
+from livelift.model.entry import object_id
 from livelift.platform.linux.bpf import BTF, BpfObject, put
+from livelift.platform.linux.mapped import writable_shared_mappings
 from livelift.ports import WatchedVolume
 
 FALLBACK = "use --capture auto"
@@ -61,6 +63,15 @@ def set_calls(programs: BpfObject) -> None:
     table = programs.map("calls")
     for name, number in NUMBERS[platform.machine()].items():
         put(table, struct.pack("=I", number), struct.pack("=I", CALLS[name]))
+
+
+def mapped_already(programs: BpfObject, volumes: Iterable[WatchedVolume]) -> None:
+    """Which files were mapped writable before the programs could see it."""
+    table = programs.map("mapped")
+    indices = {volume.device: volume.index for volume in volumes}
+    for device, inode in writable_shared_mappings():
+        if device in indices:
+            put(table, struct.pack("=Q", object_id(indices[device], inode)), b"\1")
 
 
 def kernel_device(device: int) -> int:

@@ -1,9 +1,14 @@
 """The ring's records in the order in which the files changed: places that were kept are filled, pairs are matched.
 
 A write whose bytes were not resident when the inode was locked has its place in the ring (HELD) and its bytes later
-(FILL, at the end of the same system call). Everything behind the place waits for them: an order with a hole is none.
-fallocate tells its end when the inode is unlocked again: if a write came between its beginning and its end, nobody
-knows which was first, and the file is looked at. Pure; times are monotonic seconds.
+(FILL, at the end of the same system call). A change of size has its place before the file system makes it (SETTING)
+and is told when it has (TRUNCATE, or END). Everything behind a place waits for it: an order with a hole is none.
+
+Operations that tell their end when the inode is unlocked again (fallocate, copies: BEGIN, and FLAG_ENDS): if something
+came between beginning and end, nobody knows which was first, and the file is looked at.
+
+What is under way at some position (`settled` False) may be visible without being in the log, so that position is no
+cut. Pure; times are monotonic seconds.
 """
 
 from __future__ import annotations
@@ -12,26 +17,29 @@ from collections import deque
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from livelift.capture.ebpf.records import Operation, Told
+from livelift.capture.ebpf.records import ENDS, MORE, Event, Operation, Told
 from livelift.model.record import Kind, Range, Record
 from livelift.ports import Dirty, Exact, Lost
 
 PATIENCE = 2.0
-"""Seconds that a place waits for its bytes. They come within microseconds, unless the writer's disk stalls, or the
-record was dropped (then the object is lost anyway), or the writer is a kernel thread that ends no system call."""
+"""Seconds that a place waits. Bytes come within microseconds, unless the writer's disk stalls, or the record was
+dropped (then the object is lost anyway), or the writer is a kernel thread that ends no system call."""
 
 
 class _Place:
+    """``told``: HELD or SETTING. ``event``: what has come for it; ``done`` without one: nothing happened."""
+
     def __init__(self, told: Told, since: float) -> None:
         self.told = told
         self.since = since
-        self.event: Exact | Lost | None = None
+        self.done = False
+        self.event: Event | None = None
 
 
 class Out(NamedTuple):
     """An event whose turn has come. ``later``: a mark of a change that may still be on its way."""
 
-    event: Exact | Dirty | Lost
+    event: Event
     later: bool = False
 
 
@@ -42,75 +50,136 @@ class Order:
     def __init__(self, patience: float = PATIENCE) -> None:
         self._patience = patience
         self._queue: deque[Out | _Place] = deque()
-        self._places: dict[tuple[int, int, int], list[_Place]] = {}  # (task, object, offset)
+        self._places: dict[tuple[int, int, int], list[_Place]] = {}  # (task, object, offset; -1: SETTING)
         self._open: dict[int, dict[int, bool]] = {}  # object: task: something else happened since its BEGIN
+        self._pieces: dict[int, float] = {}  # task: when the first piece of its call came
         self.taken = 0
         self.given = 0
+
+    @property
+    def settled(self) -> bool:
+        """Nothing waits, and nothing is under way of which a part has been given out."""
+        return not (self._queue or self._open or self._pieces)
 
     def feed(self, records: Iterable[Told], now: float) -> list[Out]:
         """Take these records in, in the ring's order; what can be given out now."""
         for told in records:
             self._take(told, now)
+        if self._pieces:
+            self._pieces = {task: since for task, since in self._pieces.items() if now - since < self._patience}
         return self._give(now)
 
+    def lost(self, oid: int) -> None:
+        """A record of this object (0: of any) was dropped: no end that it may have been is waited for."""
+        if oid:
+            self._open.pop(oid, None)
+        else:
+            self._open.clear()
+            self._pieces.clear()
+
+    # -- in ----------------------------------------------------------------------------------------------------------
+
     def _take(self, told: Told, now: float) -> None:
-        op, key = told.op, (told.task, told.oid, told.offset)
+        op = told.op
         if op is Operation.FILL:
-            for place in self._places.pop(key, ()):
-                place.event = self._filled(place.told, told)
+            for place in self._places.pop((told.task, told.oid, told.offset), ()):
+                place.event, place.done = self._filled(place.told, told), True
             return
-        tasks = self._open.get(told.oid)
+        if op is Operation.WHOLE:
+            self._pieces.pop(told.task, None)
+            return
+        if told.flags & MORE:
+            self._pieces.setdefault(told.task, now)
+        elif self._pieces:
+            self._pieces.pop(told.task, None)  # its WHOLE was dropped
         if op is Operation.BEGIN:
-            others = self._open.setdefault(told.oid, {})
-            for task in others:
-                others[task] = True
-            others[told.task] = len(others) > 0
+            self._begin(told)
             return
-        mixed = False
-        if tasks is not None:
-            mixed = tasks.pop(told.task, False)
-            for task in tasks:
-                tasks[task] = True
-            if not tasks:
-                del self._open[told.oid]
-        if op is Operation.END:
-            return
-        if op is Operation.HELD:
-            place = _Place(told, now)
-            self._places.setdefault(key, []).append(place)
-            self._put(place)
-            return
-        assert told.event is not None
-        self._put(Out(told.event, told.later))
+        mixed = self._overlaps(told) if told.oid in self._open else False
+        if op is Operation.SETTING:
+            self._keep((told.task, told.oid, -1), told, now)
+        elif op is Operation.HELD:
+            self._keep((told.task, told.oid, told.offset), told, now)
+        elif op is Operation.END and told.flags & ENDS:
+            pass
+        elif op in (Operation.TRUNCATE, Operation.END) and self._set(told):
+            pass
+        elif told.event is not None:
+            self._put(Out(told.event, told.later))
         if mixed:
             self._put(Out(Dirty(told.oid, True, 0, b"", b"", told.time)))
+
+    def _begin(self, told: Told) -> None:
+        tasks = self._open.setdefault(told.oid, {})
+        others = [task for task in tasks if task != told.task]
+        for task in others:
+            tasks[task] = True
+        tasks[told.task] = bool(others) or tasks.get(told.task, False)
+
+    def _overlaps(self, told: Told) -> bool:
+        """Whether this is the end of an operation that was not alone with the file; for all else the others are not."""
+        tasks = self._open[told.oid]
+        mixed = tasks.pop(told.task, False) if told.flags & ENDS else False
+        for task in tasks:
+            if task != told.task:
+                tasks[task] = True
+        if not tasks:
+            del self._open[told.oid]
+        return mixed
+
+    def _keep(self, key: tuple[int, int, int], told: Told, now: float) -> None:
+        place = _Place(told, now)
+        self._places.setdefault(key, []).append(place)
+        self._put(place)
+
+    def _set(self, told: Told) -> bool:
+        """True if there was a place for this change of size (`END`: which did not happen)."""
+        places = self._places.pop((told.task, told.oid, -1), None)
+        if places is None:
+            tasks = self._open.get(told.oid)  # its place was given up
+            if tasks is not None and tasks.pop(told.task, None) is not None and not tasks:
+                del self._open[told.oid]
+            return told.op is Operation.END
+        for place in places[:-1]:  # whose own end was dropped
+            place.done = True
+        places[-1].event, places[-1].done = told.event, True
+        return True
 
     def _put(self, item: Out | _Place) -> None:
         self._queue.append(item)
         self.taken += 1
+
+    # -- out ---------------------------------------------------------------------------------------------------------
 
     def _give(self, now: float) -> list[Out]:
         out: list[Out] = []
         while self._queue:
             item = self._queue[0]
             if isinstance(item, _Place):
-                if item.event is None and now - item.since < self._patience:
+                if not item.done and now - item.since < self._patience:
                     break
-                event = item.event or _never(item.told)
-                self._forget(item)
-                item = Out(event)
-            out.append(item)
+                event = item.event if item.done else self._give_up(item)
+                if event is not None:
+                    out.append(Out(event))
+            else:
+                out.append(item)
             self._queue.popleft()
-        self.given += len(out)
+            self.given += 1
         return out
 
-    def _forget(self, place: _Place) -> None:
+    def _give_up(self, place: _Place) -> Lost | None:
+        """A change of size that takes long is told at its end, and until then it is under way."""
         told = place.told
-        key = (told.task, told.oid, told.offset)
+        setting = told.op is Operation.SETTING
+        key = (told.task, told.oid, -1 if setting else told.offset)
         if place in self._places.get(key, ()):
             self._places[key].remove(place)
             if not self._places[key]:
                 del self._places[key]
+        if setting:
+            self._open.setdefault(told.oid, {})[told.task] = False
+            return None
+        return _never(told)
 
     @staticmethod
     def _filled(held: Told, fill: Told) -> Exact | Lost:

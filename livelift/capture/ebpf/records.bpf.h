@@ -35,10 +35,15 @@ struct super_block {
 	__u32 s_dev;
 	unsigned long s_magic;
 };
+struct kernel_id { /* kuid_t, kgid_t */
+	__u32 val;
+};
 struct inode {
 	__u16 i_mode;
+	struct kernel_id i_uid, i_gid;
 	struct super_block *i_sb;
 	unsigned long i_ino;
+	__u32 i_nlink, i_rdev, i_generation;
 	long long i_size;
 };
 struct file {
@@ -72,16 +77,31 @@ enum op {
 	OP_FILL = 7, /* that content (payload), from the same task, for the same offset; no payload: it never came */
 	OP_BEGIN = 8, /* an operation begins whose own record comes when the inode is unlocked again */
 	OP_END = 9, /* it failed: nothing changed */
+	OP_SETTING = 10, /* the place of a TRUNCATE: it, or END, comes when the file system has done it */
+	OP_WHOLE = 11, /* the pieces of one call (FLAG_MORE) are complete */
+	OP_PAGE = 12, /* payload: what a page of a mapped file holds that is being written to disk */
+	OP_MAKE = 13, /* names.bpf.h: an object gets a name, its first or a further one */
+	OP_REMOVE = 14,
+	OP_MOVE = 15,
+	OP_SWAP = 16, /* RENAME_EXCHANGE */
+	OP_LOOK = 17, /* something happened to this name that is not told */
+	OP_CHANGED = 18, /* attributes.bpf.h: mode, owner, times */
+	OP_XATTR = 19, /* payload: name and value */
+	OP_ATTRIBUTES = 20, /* an attribute changed, which is not told */
 };
 enum flag {
 	FLAG_KEEP_SIZE = 1,
 	FLAG_LATER = 2, /* DIRTY: the change may still be on its way (asynchronous i/o) */
+	FLAG_MORE = 4, /* a piece of a call; behind the last one comes WHOLE */
+	FLAG_GONE = 8, /* XATTR: removed */
+	FLAG_ENDS = 16, /* the end of what BEGIN began */
 };
 enum stat {
 	STAT_DROPPED, /* records for which the ring had no room; their object is in `lost` */
 	STAT_LOST_FULL, /* objects for which `lost` had no room: anything may be missing */
 	STAT_FAULTS, /* content that was not resident: a DIRTY mark instead */
 	STAT_RACED, /* writes through a shared file position whose offset cannot be told: DIRTY */
+	STAT_UNTRACKED, /* files that were mapped writable and for which `mapped` had no room: their stores are not told */
 	STAT_COUNT,
 };
 
@@ -155,21 +175,6 @@ struct {
 	__type(value, struct held);
 } nothing_held SEC(".maps");
 
-/* Which object the program on this CPU speaks of. A scratch place because a global function of 5.10 takes five scalars and
- * no pointers. The programs do not nest: neither system calls nor inode locks are taken in interrupts, and raw
- * tracepoints and fexit programs stay on their CPU (bpf_scratch below says why this holds with preemption too). */
-struct subject {
-	__u64 ino;
-	__u32 volume;
-	__u32 pad;
-};
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct subject);
-} subjects SEC(".maps");
-
 static __always_inline void count(__u32 which)
 {
 	__u64 *value = bpf_map_lookup_elem(&stats, &which);
@@ -205,14 +210,23 @@ static __always_inline int ours(void)
 	return bpf_map_lookup_elem(&skip, &tgid) != 0;
 }
 
-/* The volume's index + 1 if this is a regular file on a volume that takes part, else 0. */
-static __always_inline __u32 volume_of(struct inode *inode)
+/* The volume's index + 1 if it takes part, else 0. */
+static __always_inline __u32 volume_with(struct inode *inode)
 {
-	if ((BPF_CORE_READ(inode, i_mode) & 0170000) != 0100000)
-		return 0;
 	__u32 device = device_of(inode);
 	__u32 *volume = bpf_map_lookup_elem(&volumes, &device);
 	return volume ? *volume : 0;
+}
+
+static __always_inline int is_regular(struct inode *inode)
+{
+	return (BPF_CORE_READ(inode, i_mode) & 0170000) == 0100000;
+}
+
+/* The same, 0 if it is no regular file. */
+static __always_inline __u32 volume_of(struct inode *inode)
+{
+	return is_regular(inode) ? volume_with(inode) : 0;
 }
 
 static __always_inline void head(struct record *r, __u32 volume, __u64 ino, __u8 op, __u64 offset, __u32 length)
@@ -241,8 +255,8 @@ static __always_inline void mark(__u32 volume, __u64 ino, __u32 op, __u64 offset
 	bpf_ringbuf_submit(r, 0);
 }
 
-/* Remember this chunk for `fill`. Its object is the subject. 0: there is no room. */
-static __always_inline int hold(struct subject *subject, __u64 from, __u64 offset, __u64 length)
+/* Remember this chunk for `fill`. 0: there is no room. */
+static __always_inline int hold(__u32 volume, __u64 ino, __u64 from, __u64 offset, __u64 length)
 {
 	__u64 me = bpf_get_current_pid_tgid();
 	__u32 zero = 0;
@@ -254,10 +268,10 @@ static __always_inline int hold(struct subject *subject, __u64 from, __u64 offse
 		mine = bpf_map_lookup_elem(&held, &me);
 		if (!mine)
 			return 0;
-		mine->ino = subject->ino;
-		mine->volume = subject->volume;
+		mine->ino = ino;
+		mine->volume = volume;
 	}
-	if (mine->ino != subject->ino || mine->volume != subject->volume)
+	if (mine->ino != ino || mine->volume != volume)
 		return 0;
 	__u32 n = mine->count;
 	if (n >= HELD)
@@ -269,13 +283,27 @@ static __always_inline int hold(struct subject *subject, __u64 from, __u64 offse
 	return 1;
 }
 
-/* One record with ``length`` (at most CHUNK) bytes from ``from``. Reservations have constant sizes: the smallest class that
- * holds it. ``how``: what to do with bytes that are not resident. */
+/* Where the bytes are, and what to do if they are not resident. */
 enum how {
-	HOW_MARK, /* a DIRTY mark in its place */
-	HOW_HOLD, /* keep its place: HELD, and a FILL when the system call ends */
+	HOW_MARK, /* the caller's memory; a DIRTY mark in its place */
+	HOW_HOLD, /* the same; keep its place: HELD, and a FILL when the system call ends */
 	HOW_FILL, /* this is that FILL: empty */
+	HOW_KERNEL, /* kernel memory */
+	HOW_PAGE, /* kernel memory: a page of the file itself */
 };
+/* One argument: a global function of Linux 5.10 takes five scalars and no pointers, and memory of a CPU would not do: where
+ * the kernel is preemptible, another task may run a program on this CPU in between. */
+#define SAY(how, flags, volume) ((__u32)(how) | (__u32)(flags) << 8 | (__u32)(volume) << 16)
+
+static __always_inline int copy(void *to, __u32 n, __u64 from, __u32 how)
+{
+	if (how >= HOW_KERNEL)
+		return bpf_probe_read_kernel(to, n, (void *)from);
+	return bpf_probe_read_user(to, n, (void *)from);
+}
+
+/* One record with ``length`` (at most CHUNK) bytes from ``from``. Reservations have constant sizes: the smallest class that
+ * holds it. */
 #define CLASS(size)                                                                                                  \
 	if (length <= (size)) {                                                                                      \
 		struct record *r = bpf_ringbuf_reserve(&ring, sizeof(*r) + (size), 0);                               \
@@ -285,27 +313,25 @@ enum how {
 		asm volatile("" : "+r"(n));                                                                          \
 		if (n > (size))                                                                                      \
 			n = (size);                                                                                  \
-		head(r, subject->volume, subject->ino, how == HOW_FILL ? OP_FILL : OP_WRITE, offset, n);             \
+		head(r, volume, ino, how == HOW_FILL ? OP_FILL : how == HOW_PAGE ? OP_PAGE : OP_WRITE, offset, n);   \
+		r->flags = (say >> 8) & 0xff;                                                                        \
 		r->task = bpf_get_current_pid_tgid();                                                                \
-		if (bpf_probe_read_user(r + 1, n, (void *)from)) {                                                   \
+		if (copy(r + 1, n, from, how)) {                                                                     \
 			count(STAT_FAULTS);                                                                          \
 			r->length = 0;                                                                               \
 			*(__u64 *)(r + 1) = n;                                                                       \
-			if (how == HOW_MARK)                                                                         \
+			if (how == HOW_HOLD)                                                                         \
+				r->op = hold(volume, ino, from, offset, n) ? OP_HELD : OP_DIRTY;                     \
+			else if (how != HOW_FILL)                                                                    \
 				r->op = OP_DIRTY;                                                                    \
-			else if (how == HOW_HOLD)                                                                    \
-				r->op = hold(subject, from, offset, n) ? OP_HELD : OP_DIRTY;                         \
 		}                                                                                                    \
 		bpf_ringbuf_submit(r, 0);                                                                            \
 		return 0;                                                                                            \
 	}
 
-__attribute__((noinline)) int emit(__u64 from, __u64 offset, __u32 length, __u32 how)
+__attribute__((noinline)) int emit(__u64 from, __u64 offset, __u32 length, __u64 ino, __u32 say)
 {
-	__u32 zero = 0;
-	struct subject *subject = bpf_map_lookup_elem(&subjects, &zero);
-	if (!subject)
-		return 0;
+	__u32 how = say & 0xff, volume = say >> 16;
 	CLASS(128)
 	CLASS(512)
 	CLASS(2048)
@@ -315,33 +341,22 @@ __attribute__((noinline)) int emit(__u64 from, __u64 offset, __u32 length, __u32
 	CLASS(32768)
 	CLASS(CHUNK)
 full:
-	lose(subject->volume, subject->ino);
+	lose(volume, ino);
 	return 0;
 }
 
 /* ``length`` bytes from ``from``, in records of at most CHUNK; the caller has seen that it is at most CHUNK * CHUNKS. */
-__attribute__((noinline)) int emit_all(__u64 from, __u64 offset, __u64 length, __u32 how)
+__attribute__((noinline)) int emit_all(__u64 from, __u64 offset, __u64 length, __u64 ino, __u32 say)
 {
 	__u64 done = 0;
 	for (int i = 0; i < CHUNKS; i++) {
 		if (done >= length)
 			break;
 		__u64 rest = length - done;
-		emit(from + done, offset + done, rest < CHUNK ? rest : CHUNK, how);
+		emit(from + done, offset + done, rest < CHUNK ? rest : CHUNK, ino, say);
 		done += CHUNK;
 	}
 	return 0;
-}
-
-static __always_inline int speak_of(__u32 volume, __u64 ino)
-{
-	__u32 zero = 0;
-	struct subject *subject = bpf_map_lookup_elem(&subjects, &zero);
-	if (!subject)
-		return 0;
-	subject->volume = volume;
-	subject->ino = ino;
-	return 1;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

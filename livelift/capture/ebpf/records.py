@@ -7,9 +7,10 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final, NamedTuple
 
+from livelift.capture.ebpf import names
 from livelift.model.entry import object_id
 from livelift.model.record import Kind, Range, Record
-from livelift.ports import Dirty, Exact
+from livelift.ports import Dirty, Exact, Lost, Named
 
 HEAD: Final = struct.Struct("=QQQIHBBQ")
 """Time (CLOCK_MONOTONIC, ns), inode, offset, length of the payload, volume, operation, flags, task of the writer."""
@@ -19,6 +20,10 @@ LENGTH: Final = struct.Struct("=Q")
 
 KEEP_SIZE: Final = 1
 LATER: Final = 2
+MORE: Final = 4
+GONE: Final = 8
+ENDS: Final = 16
+"""`enum flag`."""
 
 
 class Operation(IntEnum):
@@ -33,11 +38,25 @@ class Operation(IntEnum):
     FILL = 7
     BEGIN = 8
     END = 9
+    SETTING = 10
+    WHOLE = 11
+    PAGE = 12
+    MAKE = 13
+    REMOVE = 14
+    MOVE = 15
+    SWAP = 16
+    LOOK = 17
+    CHANGED = 18
+    XATTR = 19
+    ATTRIBUTES = 20
+
+
+Event = Exact | Dirty | Named | Lost
 
 
 class Told(NamedTuple):
-    """One record. ``event``: what it says by itself (None: it belongs to another one). ``later``: a mark of a change
-    that may still be on its way. ``length``: of the range that it speaks of; ``payload``: of WRITE and FILL."""
+    """One record. ``oid``: the object, 0 for names. ``event``: what it says by itself (None: it belongs to another
+    one). ``length``: of the range that it speaks of; ``payload``: of WRITE and FILL."""
 
     op: Operation
     task: int
@@ -46,8 +65,13 @@ class Told(NamedTuple):
     length: int
     payload: memoryview
     time: int
-    event: Exact | Dirty | None
-    later: bool = False
+    event: Event | None
+    flags: int = 0
+
+    @property
+    def later(self) -> bool:
+        """A mark of a change that may still be on its way."""
+        return bool(self.flags & LATER)
 
 
 _OPERATIONS: Final = {int(op): op for op in Operation}  # an enum's own look-up takes longer than all the rest
@@ -57,7 +81,9 @@ _KINDS: Final = {
     Operation.ALLOCATE: Kind.ALLOCATE,
     Operation.PUNCH: Kind.PUNCH,
 }
-_WRITE, _FILL = Operation.WRITE, Operation.FILL
+_WRITE, _FILL, _PAGE = Operation.WRITE, Operation.FILL, Operation.PAGE
+_NAMES: Final = frozenset({Operation.MAKE, Operation.REMOVE, Operation.MOVE, Operation.SWAP, Operation.LOOK})
+_ATTRIBUTES: Final = frozenset({Operation.CHANGED, Operation.XATTR, Operation.ATTRIBUTES})
 _NOTHING: Final = memoryview(b"")
 
 
@@ -74,19 +100,37 @@ def _decode(sample: bytes, boot: int) -> Told:
     op = _OPERATIONS.get(number)
     if op is None:
         raise ValueError(f"a record with operation {number}")
-    oid = object_id(volume, inode)
     time += boot
-    if op is _WRITE or (op is _FILL and length):
+    if op in _NAMES:
+        named = _name(op, volume, inode, offset, memoryview(sample)[HEAD.size :], time)
+        return Told(op, task, 0, 0, 0, _NOTHING, time, named, flags)
+    oid = object_id(volume, inode)
+    if op is _WRITE or op is _PAGE or (op is _FILL and length):
         if HEAD.size + length > len(sample):
             raise ValueError(f"a record of {len(sample)} bytes with a payload of {length}")
         payload = memoryview(sample)[HEAD.size : HEAD.size + length]
-        event = Exact(Record(Kind.WRITE, Range(oid, 0, b"", offset, length), payload, time)) if op is _WRITE else None
-        return Told(op, task, oid, offset, length, payload, time, event)
+        event = None
+        if op is not _FILL:
+            kept = KEEP_SIZE if op is _PAGE else 0  # the file may have been cut since
+            event = Exact(Record(Kind.WRITE, Range(oid, 0, b"", offset, length, kept), payload, time))
+        return Told(op, task, oid, offset, length, payload, time, event, flags)
+    if op in _ATTRIBUTES:
+        return Told(op, task, oid, offset, length, _NOTHING, time, Dirty(oid, False, 0, b"", b"", time), flags)
     (count,) = LENGTH.unpack_from(sample, HEAD.size)
-    told = Told(op, task, oid, offset, count, _NOTHING, time, None)
+    told = Told(op, task, oid, offset, count, _NOTHING, time, None, flags)
     if op is Operation.DIRTY:
-        return told._replace(event=Dirty(oid, True, 0, b"", b"", time), later=bool(flags & LATER))
+        return told._replace(event=Dirty(oid, True, 0, b"", b"", time))
     if op in _KINDS:
         body = Range(oid, 0, b"", offset, count, flags & KEEP_SIZE)
         return told._replace(event=Exact(Record(_KINDS[op], body, b"", time)))
     return told
+
+
+def _name(op: Operation, volume: int, inode: int, directory: int, data: memoryview, time: int) -> Event:
+    if op is Operation.MAKE:
+        return names.made(volume, inode, directory, data, time)
+    if op is Operation.REMOVE:
+        return names.removed(volume, inode, directory, data, time)
+    if op is Operation.LOOK:
+        return names.touched(volume, directory, data, time)
+    return names.moved(volume, inode, directory, data, time, op is Operation.SWAP)

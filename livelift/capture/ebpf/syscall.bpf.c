@@ -110,7 +110,7 @@ static __always_inline int alone(struct file *file)
 }
 
 /* ``length`` bytes that were gathered from a vector: global, verified once. */
-__attribute__((noinline)) int emit_vector(__u64 vectors, __u64 offset, __u64 length)
+__attribute__((noinline)) int emit_vector(__u64 vectors, __u64 offset, __u64 length, __u64 ino, __u32 say)
 {
 	for (int i = 0; i < VECTORS; i++) {
 		struct vector v = {};
@@ -119,7 +119,7 @@ __attribute__((noinline)) int emit_vector(__u64 vectors, __u64 offset, __u64 len
 		if (bpf_probe_read_user(&v, sizeof(v), (void *)(vectors + i * sizeof(v))))
 			return 1;
 		__u64 n = v.length < length ? v.length : length;
-		emit_all(v.base, offset, n, HOW_MARK);
+		emit_all(v.base, offset, n, ino, say);
 		offset += n;
 		length -= n;
 	}
@@ -128,13 +128,12 @@ __attribute__((noinline)) int emit_vector(__u64 vectors, __u64 offset, __u64 len
 
 static __always_inline void written(__u32 volume, __u64 ino, __u64 from, __u64 count_, __u64 offset, __u64 length, int vector)
 {
-	if (!speak_of(volume, ino))
-		return;
+	__u32 say = SAY(HOW_MARK, 0, volume);
 	if (length > CHUNK * CHUNKS) {
 		mark(volume, ino, OP_DIRTY, offset, length);
 	} else if (!vector) {
-		emit_all(from, offset, length, HOW_MARK);
-	} else if (count_ > VECTORS || emit_vector(from, offset, length)) {
+		emit_all(from, offset, length, ino, say);
+	} else if (count_ > VECTORS || emit_vector(from, offset, length, ino, say)) {
 		mark(volume, ino, OP_DIRTY, offset, length);
 	}
 }

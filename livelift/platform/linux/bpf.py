@@ -22,6 +22,8 @@ _SAMPLE = ctypes.CFUNCTYPE(ctypes.c_int, POINTER, POINTER, ctypes.c_size_t)
 _STOP: Final = -errno.ECANCELED
 
 _FUNCTION: Final = 12  # BTF_KIND_FUNC
+_INFO: Final = 232  # bytes of struct bpf_prog_info, linux/bpf.h of 6.1
+_MISSES: Final = 208  # where its recursion_misses are
 BTF: Final = "/sys/kernel/btf/vmlinux"
 
 _FUNCTIONS: Final[dict[str, tuple[type | None, tuple[type, ...]]]] = {
@@ -35,6 +37,8 @@ _FUNCTIONS: Final[dict[str, tuple[type | None, tuple[type, ...]]]] = {
     "bpf_map__set_max_entries": (ctypes.c_int, (POINTER, ctypes.c_uint32)),
     "bpf_program__set_autoload": (ctypes.c_int, (POINTER, ctypes.c_bool)),
     "bpf_program__attach": (POINTER, (POINTER,)),
+    "bpf_program__fd": (ctypes.c_int, (POINTER,)),
+    "bpf_obj_get_info_by_fd": (ctypes.c_int, (ctypes.c_int, POINTER, POINTER)),
     "bpf_link__destroy": (ctypes.c_int, (POINTER,)),
     "bpf_map_update_elem": (ctypes.c_int, (ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_uint64)),
     "bpf_map_lookup_elem": (ctypes.c_int, (ctypes.c_int, ctypes.c_char_p, POINTER)),
@@ -116,6 +120,7 @@ class BpfObject:
         self._lib = library()
         self._lib.said.clear()
         self._links: list[int] = []
+        self._attached: list[int] = []  # descriptors of programs, which stay the object's
         self._object = self._lib.pointer("bpf_object__open_mem", image, len(image), None)
 
     @property
@@ -134,7 +139,20 @@ class BpfObject:
         self._lib.call("bpf_object__load", self._object)
 
     def attach(self, name: str) -> None:
-        self._links.append(self._lib.pointer("bpf_program__attach", self._program(name)))
+        program = self._program(name)
+        self._links.append(self._lib.pointer("bpf_program__attach", program))
+        self._attached.append(self._lib.call("bpf_program__fd", program))
+
+    def skipped(self) -> int:
+        """How often the kernel did not run an attached program because it was running already on that CPU
+        (``recursion_misses`` of struct bpf_prog_info, Linux 5.12; 0 before)."""
+        return sum(self._skipped(fd) for fd in self._attached)
+
+    def _skipped(self, fd: int) -> int:
+        info = ctypes.create_string_buffer(_INFO)
+        size = ctypes.c_uint32(_INFO)
+        self._lib.call("bpf_obj_get_info_by_fd", fd, info, ctypes.byref(size))
+        return int(struct.unpack_from("=Q", info, _MISSES)[0]) if size.value >= _MISSES + 8 else 0
 
     def map(self, name: str) -> int:
         """The descriptor of a map of the loaded object; it stays the object's."""
@@ -145,6 +163,7 @@ class BpfObject:
         for link in self._links:
             self._lib.free("bpf_link__destroy", link)
         self._links.clear()
+        self._attached.clear()
         if self._object:
             self._lib.free("bpf_object__close", self._object)
             self._object = 0

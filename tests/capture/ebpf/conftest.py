@@ -7,16 +7,22 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
-from livelift.capture.ebpf.capture import EbpfCapture, EbpfSyscallCapture
+from livelift.capture.ebpf.capture import EbpfSyscallCapture
+from livelift.capture.ebpf.inorder import EbpfFexitCapture
 from livelift.errors import PreflightError
+from livelift.model.record import Range
 from livelift.ports import Event, Exact, WatchedVolume
 from tests.capture.conftest import Reader
 
+EbpfCapture = EbpfSyscallCapture | EbpfFexitCapture
+AnyCapture = TypeVar("AnyCapture", EbpfSyscallCapture, EbpfFexitCapture)
 
-def started(capture: EbpfCapture, volume: WatchedVolume) -> EbpfCapture:
+
+def started(capture: AnyCapture, volume: WatchedVolume) -> AnyCapture:
     """The capture, running; skips the test with the kernel's reason where it refuses."""
     try:
         capture.start([volume], lambda _: False)
@@ -39,7 +45,7 @@ def records(events: list[Event], oid: int) -> list[tuple[str, int, int, bytes]]:
     return [
         (e.record.kind.name, e.record.body.offset, e.record.body.length, bytes(e.record.payload))
         for e in events
-        if isinstance(e, Exact) and e.record.body.oid == oid
+        if isinstance(e, Exact) and isinstance(e.record.body, Range) and e.record.body.oid == oid
     ]
 
 

@@ -22,11 +22,12 @@ import pytest
 
 from livelift.capture.canary import sing
 from livelift.capture.choose import choose
-from livelift.capture.ebpf.capture import EbpfCapture, EbpfFexitCapture, EbpfSyscallCapture
+from livelift.capture.ebpf.capture import EbpfSyscallCapture
+from livelift.capture.ebpf.inorder import EbpfFexitCapture
 from livelift.errors import PreflightError
 from livelift.ports import Dirty, Exact, Lost, WatchedVolume
 from tests.capture.conftest import Reader, volume_at
-from tests.capture.ebpf.conftest import elsewhere, records, replay, started
+from tests.capture.ebpf.conftest import EbpfCapture, elsewhere, records, replay, started
 from tests.capture.ebpf.test_syscall import AIO, KEEP_SIZE, PUNCH_HOLE, fallocate
 from tests.loopfs import loop_filesystem
 
