@@ -16,6 +16,7 @@ VERBS = {
     "source": "source",
     "status": "status",
     "verify": "verify",
+    "cut": "cut",
     "cutover": "cutover",
     "commit": "commit",
     "rollback": "rollback",

@@ -283,6 +283,10 @@ class TreeIndex:
         """The object may change again without a new ctime: a rescan must not trust its stamp."""
         self._db.execute("UPDATE entry SET ctime=0 WHERE oid=?", (oid,))
 
+    def empty(self, oid: int) -> None:
+        """A file that was just made: the target has all of its content, which is none. Its stamp is not trusted."""
+        self._db.execute("UPDATE entry SET size=0, ctime=0 WHERE oid=?", (oid,))
+
     def unsure_of(self, oid: int) -> bool:
         known = self.of(oid)
         return known is not None and known.stamp.size < 0

@@ -95,7 +95,7 @@ class Range(msgspec.Struct, frozen=True, array_like=True, gc=False):
     name: bytes
     offset: int
     length: int
-    flags: int = 0  # ALLOCATE: 1 = FALLOC_FL_KEEP_SIZE
+    flags: int = 0  # ALLOCATE, ZERO, WRITE: 1 = the size stays (as FALLOC_FL_KEEP_SIZE)
 
 
 class Reflink(msgspec.Struct, frozen=True, array_like=True, gc=False):

@@ -129,12 +129,16 @@ def base_end(hands: Hands, directory: Directory, record: Record) -> None:
 
 
 def write(hands: Hands, directory: Directory, record: Record) -> None:
-    """WRITE and BASE_EXTENT."""
+    """WRITE and BASE_EXTENT. Flags 1: the size stays, what is beyond it is left out."""
     if record.elided:
         return
     body = cast(Range, record.body)
-    file_of(hands, directory, body.oid, body.name).write(memoryview(record.payload), body.offset)
-    hands.bytes += len(record.payload)
+    file = file_of(hands, directory, body.oid, body.name)
+    payload = memoryview(record.payload)
+    if body.flags & 1:
+        payload = payload[: max(os.fstat(file.fd).st_size - body.offset, 0)]
+    file.write(payload, body.offset)
+    hands.bytes += len(payload)
 
 
 def truncate(hands: Hands, directory: Directory, record: Record) -> None:

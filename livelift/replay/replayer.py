@@ -298,6 +298,12 @@ class Replayer:
 
     # checkpoints and the end
 
+    @property
+    def exact(self) -> bool:
+        """The replica is what the log says at ``applied_lsn``, and nothing of what comes behind is in it: after a crash
+        it may be ahead for a while."""
+        return self.applied_lsn >= self._floor
+
     def checkpoint(self) -> int:
         """Make everything applied durable; the LSN that may be acknowledged.
 

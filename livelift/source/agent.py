@@ -33,6 +33,7 @@ from livelift.source.changes import Changes
 from livelift.source.checks import check_welcome
 from livelift.source.config import SourceConfig
 from livelift.source.cut_note import STANDING, CutNote
+from livelift.source.cuts import Cuts
 from livelift.source.dirty import Dirty
 from livelift.source.drain import Drain
 from livelift.source.edge import Choice, attributes_at, attributes_of_fd, choose, find_volumes, store_as_ntfs
@@ -142,6 +143,7 @@ class SourceAgent:
         self.verifier = SourceVerifier(self)
         self.stage = StageClient(self)
         self.server = ServerJob(self) if config.server else None
+        self.cuts = Cuts(self)
         self.target_facts: dict[str, Any] = {}
         self.findings: dict[str, Any] = {}
         self.trust: Trust | None = None
@@ -204,6 +206,7 @@ class SourceAgent:
         intact = self._recover()
         fresh = self.journal.index.count == 0
         self.capture.start(self.volumes.watched(), lambda path: False)
+        self.cuts.captured()
         if not intact:
             self.journal.collapse("the log was given up, or lost its tail in a power cut")
         self._announce_volumes()

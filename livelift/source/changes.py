@@ -7,7 +7,8 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+
+import msgspec
 
 from livelift.errors import LiveliftError
 from livelift.merge.blocks import SMALL
@@ -26,6 +27,7 @@ from livelift.source.follower import Follower
 from livelift.source.gaps import Gaps
 from livelift.source.journal import Journal
 from livelift.source.live import Gone, Live, Moved
+from livelift.source.ready import Ready
 
 log = logging.getLogger(__name__)
 
@@ -39,19 +41,14 @@ Sectors = Callable[[int, tuple[int, bytes]], tuple[Attributes, Iterator[tuple[in
 sound."""
 
 
-class Ready(NamedTuple):
-    """What has been read of a small object. Both are called with the merge lock held: ``records`` gives what goes into
-    the log by what is known then, ``after`` is told which objects lost their content to a full spool."""
-
-    records: Callable[[], list[Record]]
-    after: Callable[[list[int]], None]
-
-
 class Changes:
     """Threads call `run`, each for one lane: ``dirty`` for what changed, ``bulk`` for big files that the target has
     not at all (a terabyte must not stand before a small change). Never raises for trouble with a source file: that is
-    a gap and a problem.
+    a gap and a problem. ``exact``: the capture tells all content; a mark that asks for attributes is about them alone.
+    ``still`` set: no more is begun, until it is cleared.
     """
+
+    exact = False
 
     def __init__(
         self,
@@ -74,6 +71,7 @@ class Changes:
         self._follower = follower
         self._pause = pause  # set: the spool is nearly full, marks wait and coalesce
         self._sectors = sectors
+        self.still = threading.Event()
         self._big = BigFiles(journal, dirty, gaps)
         self.problems: dict[int, Problem] = {}
         self._bytes = 0
@@ -89,6 +87,9 @@ class Changes:
         while not stop.is_set():
             if self._pause.is_set():
                 stop.wait(0.1)
+                continue
+            if self.still.is_set():
+                stop.wait(0.005)
                 continue
             ready: list[tuple[int, Ready]] = []
             taken = lane.take_ready(0.1, together)
@@ -115,22 +116,27 @@ class Changes:
                 for _, made in ready:
                     made.after(lost)
             finally:
-                for oid, _ in ready:  # after its records: a change meanwhile is then one of a known file
-                    self._follower.reopen(oid)
+                for oid, made in ready:  # after its records: a change meanwhile is then one of a known file
+                    if made.bracket:
+                        self._follower.reopen(oid)
         self.objects += len(ready)
 
     def _one(self, oid: int, mark: Mark, lane: Dirty) -> Ready | None:
-        """Read one object. Small ones are returned, with their bracket open; all else is in the log on return."""
+        """Read one object. Small ones are returned, with their bracket open; all else is in the log on return.
+
+        Attributes alone need no bracket where the capture tells all else: what comes meanwhile is not in them.
+        """
         with self._journal.lock:
             place = self._journal.index.place(oid)
             if place is not None and mark.place is not None:  # it became known by another name: this one is a link
                 self._follower.look_at(*mark.place, mark.first)
             if (place is None and mark.place is None) or (place is not None and place[0] < 0):
                 return None  # gone, or in limbo: whoever claims it marks it again
-            if not self._brackets.open(oid):
+            known = self._journal.index.of(oid)
+            alone = self._alone(oid, mark)
+            if not alone and not self._brackets.open(oid):
                 self._again(oid, mark, 0.05, lane)
                 return None
-            known = self._journal.index.of(oid)
             old = self._journal.index.blocks(oid)
             gap = self._gaps.number(oid)
         made: Ready | None = None
@@ -143,6 +149,8 @@ class Changes:
                 made = self._file(oid, place, known.stamp, old, mark, lane, gap)
             else:
                 made = self._other(oid, place, stat.S_ISDIR(known.mode), mark, gap)
+            if alone and made is not None:
+                made = made._replace(bracket=False)
             self.problems.pop(oid, None)
         except (Moved, Gone, FileNotFoundError):
             assert place is not None
@@ -151,10 +159,17 @@ class Changes:
             assert place is not None
             self._unreadable(oid, place, error)
         finally:
-            if made is None:
+            if made is None and not alone:
                 with self._journal.lock:
                     self._follower.reopen(oid)
         return made
+
+    def _alone(self, oid: int, mark: Mark) -> bool:
+        """Whether only attributes are to be looked at, whatever has changed since. The merge lock is held."""
+        known = self._journal.index.of(oid)
+        if not self.exact or mark.content or known is None:
+            return False
+        return not stat.S_ISREG(known.mode) or known.stamp.size >= 0
 
     def _new(self, oid: int, mark: Mark) -> Ready:
         """A file that was created and that the log does not know: if it is small it goes in whole, as one record."""
@@ -219,6 +234,8 @@ class Changes:
         fd = self._live.open_file(oid, *place)
         try:
             st = os.fstat(fd)
+            if self.exact and not mark.content and stamp.size >= 0:
+                return self._whole(oid, attributes_of_fd(fd, st), [], mark, gap)
             if (stamp.size < 0 or old is None) and st.st_size > SMALL:
                 if lane is not self._bulk:
                     self._bulk.add(oid, True, mark.first, delay=0.0)
@@ -257,7 +274,7 @@ class Changes:
                 if self._live.object_of(st) != oid:
                     raise Moved(oid)
                 attributes = attributes_at(fd, place[1])
-            if stat.S_ISLNK(st.st_mode) or st.st_rdev:
+            if (stat.S_ISLNK(st.st_mode) or st.st_rdev) and (mark.content or not self.exact):
                 self._again_whole(oid, attributes, mark.first)
                 return None
         return self._whole(oid, attributes, [], mark, gap)
@@ -317,15 +334,20 @@ class Changes:
                 if content:
                     parts.append(Part(Kind.WRITE, 0, len(content), content))
             made = [Record(p.kind, Range(oid, *place, p.offset, p.length), p.payload, mark.first) for p in parts]
-            return [*made, Record(Kind.ATTRIBUTES, SetAttributes(oid, *place, attributes), b"", mark.first)]
+            now = attributes
+            if self.exact and not parts and attributes.is_file:  # the log goes on with its own size
+                known = self._journal.index.of(oid)
+                now = msgspec.structs.replace(attributes, size=max(known.stamp.size, 0) if known else 0)
+            return [*made, Record(Kind.ATTRIBUTES, SetAttributes(oid, *place, now), b"", mark.first)]
 
         def after(lost: list[int]) -> None:
             if oid in lost:
                 self._full(oid, mark)
             elif not self._big.outdated(oid, gap, mark.first):
-                if racy:
-                    self._journal.index.set_racy(oid)
                 read = bool(parts) or content is not None
+                # A stamp with changes in it that are yet to be told says nothing about the content in the log.
+                if racy or (self.exact and attributes.is_file and not read):
+                    self._journal.index.set_racy(oid)
                 if read:
                     self._journal.index.drop_blocks(oid)
                 if attributes.is_dir:

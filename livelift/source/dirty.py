@@ -44,7 +44,7 @@ class Dirty:
         self._marks: dict[int, Mark] = {}
         self._due: list[tuple[float, int]] = []
         self._not_before: dict[int, float] = {}
-        self.busy = 0
+        self._reading: list[tuple[int, Mark]] = []
         self.hurry = False  # draining: no waiting
 
     def __len__(self) -> int:
@@ -81,8 +81,9 @@ class Dirty:
                     heapq.heappop(self._due)
                 if self._due and (self.hurry or self._due[0][0] <= now):
                     oid = heapq.heappop(self._due)[1]
-                    self.busy += 1
-                    return oid, self._marks.pop(oid)
+                    mark = self._marks.pop(oid)
+                    self._reading.append((oid, mark))
+                    return oid, mark
                 wait = min(deadline, self._due[0][0] if self._due else deadline) - now
                 if now >= deadline:
                     return None
@@ -98,9 +99,14 @@ class Dirty:
             found.append(more)
         return found
 
+    @property
+    def busy(self) -> int:
+        """How many objects are being read."""
+        return len(self._reading)
+
     def done(self, oid: int, took: float) -> None:
         with self._condition:
-            self.busy -= 1
+            self._reading.remove(next(taken for taken in self._reading if taken[0] == oid))
             if took > 0.02:
                 self._not_before[oid] = self._now() + DUTY * took
                 if len(self._not_before) > 4096:
@@ -121,9 +127,14 @@ class Dirty:
             if mark is not None and mark.place is None:
                 del self._marks[oid]
 
+    def content(self) -> int:
+        """How many objects wait for their content to be read, or are being read for it."""
+        with self._condition:
+            return sum(map(_of_content, [*self._marks.values(), *(mark for _, mark in self._reading)]))
+
     def idle(self) -> bool:
         with self._condition:
-            return not self._marks and not self.busy
+            return not self._marks and not self._reading
 
     def oldest(self) -> int:
         """Capture time (ns) of the oldest change that has not been read; 0 if there is none."""
@@ -136,3 +147,7 @@ class Dirty:
         with self._condition:
             self.hurry = hurry
             self._condition.notify_all()
+
+
+def _of_content(mark: Mark) -> bool:
+    return mark.content or mark.place is not None

@@ -6,23 +6,23 @@ One thread. It never blocks on the network or on a big file, so the kernel's que
 from __future__ import annotations
 
 import logging
-import stat
 import threading
 import time
 from collections.abc import Callable, Iterable
 
-import msgspec
-
 from livelift.merge.brackets import Brackets
 from livelift.merge.names import Emit, Forget, Namer, ReadContent, Seen, Step, WalkDirectory, exchanges
+from livelift.merge.told import as_named
 from livelift.model.entry import stamp_of
 from livelift.model.record import Link, Make, Range, Record, Reflink, Rename, SetAttributes, Unlink, Xattr
-from livelift.ports import Capture, Event, Exact, Lost, Named, Op, Synced
+from livelift.ports import Capture, Event, Exact, Lost, Named, Op, Synced, ordered
 from livelift.ports import Dirty as DirtyEvent
 from livelift.source.dirty import Dirty
 from livelift.source.gaps import Gaps
+from livelift.source.in_order import InOrder
 from livelift.source.journal import Journal
 from livelift.source.live import Gone, Live, Moved
+from livelift.source.told import ToldContent
 
 PACE = 0.005
 """Seconds that events may gather before they are processed: a thousand changes a second cost two hundred wake-ups."""
@@ -33,13 +33,9 @@ LOST_AGAIN = 5.0
 """Seconds between two walks of one directory that the capture cannot follow (no watch left): each would fail again."""
 
 
-MAX_WAITING = 64 << 20
-"""Bytes of captured content that may wait for brackets to close (an object that is read for minutes, and written)."""
-
-
 class Follower:
     """``walk(oid, deep)`` queues a directory for reconciling. ``in_scope(parent, name)`` False: excluded from the job.
-    ``map_of(oid)``: index of the map that a directory belongs to."""
+    ``at_rest(passed)`` is called between two batches of an in-kernel mode: the log has what was told up to there."""
 
     def __init__(
         self,
@@ -59,10 +55,12 @@ class Follower:
         self.walk = walk
         self._in_scope = in_scope
         self._namer = Namer(journal.index)
+        self._told = ToldContent(journal, brackets, dirty, gaps)
+        self._in_order = InOrder(journal, self._namer, brackets, dirty, in_scope, self.carry_out, self.map_of)
+        self.at_rest: Callable[[int], None] = lambda passed: None
         self._later: list[tuple[float, Named]] = []
         self._lost_at: dict[int, float] = {}  # directories walked because the capture lost them, and when
         self._walk_at: dict[int, float] = {}
-        self._waiting: dict[int, int] = {}  # bytes of content that wait for an object's bracket
         self._unseen: set[int] = set()  # directories in limbo, or below, in which something happened
         self._synced = threading.Condition()
         self._token = 0
@@ -73,9 +71,11 @@ class Follower:
     # -- the thread --------------------------------------------------------------------------------------------------
 
     def run(self, capture: Capture, stop: threading.Event) -> None:
+        order = ordered(capture)
         while not stop.is_set():
             try:
                 events = capture.read(0.1)
+                passed = order.passed if order is not None else 0
             except Exception as error:  # the capture is failed: everything since is a gap
                 self.failure = error
                 log.exception("capture failed")
@@ -85,11 +85,20 @@ class Follower:
                 stop.wait(PACE)  # what comes meanwhile is read together
             if events or self._later or self._unseen or self._walk_at:
                 self.process(events)
+            if order is not None:
+                self.at_rest(passed)
 
     def process(self, events: Iterable[Event]) -> None:
         named: list[Named] = []
+        told: list[Exact] = []  # content, which goes into the log together
         for event in events:
             self.events += 1
+            if isinstance(event, Exact) and isinstance(event.record.body, Range) and not named:
+                told.append(event)
+                continue
+            if told:
+                self._told.put(told)
+                told = []
             if isinstance(event, Named):
                 named.append(event)
                 continue
@@ -110,6 +119,8 @@ class Follower:
                     self._synced.notify_all()
             else:
                 self._exact(event)
+        if told:
+            self._told.put(told)
         if named:
             self._names(named)
         if self._later:
@@ -138,6 +149,15 @@ class Follower:
                     self.walk(oid, False)
 
     @property
+    def exact(self) -> bool:
+        """The capture tells everything in order, and says nothing twice."""
+        return self._told.exact
+
+    @exact.setter
+    def exact(self, exact: bool) -> None:
+        self._told.exact = exact
+
+    @property
     def waits(self) -> bool:
         """True while names wait to be looked at again: what is in limbo may be behind one of them."""
         return bool(self._later)
@@ -161,26 +181,32 @@ class Follower:
 
     def _names(self, events: list[Named]) -> None:
         for event, swap in exchanges(events):
-            with self._journal.lock:
-                waits = next((p for p in (event.parent, event.new_parent) if p and self._brackets.hold(p, event)), 0)
-                if waits:
-                    if swap:
-                        self._brackets.hold(waits, event._replace(op=Op.TOUCHED))
-                    continue
-                try:
-                    self._name(event, swap)
-                except Moved:
-                    # The directory is not where the index says: its own rename is still on its way.
-                    self._postpone(event.parent, event.name, event.time, 0.2)
-                    if event.new_parent:
-                        self._postpone(event.new_parent, event.new_name, event.time, 0.2)
-                except Gone:
-                    # The directory left the tree, and what it held went with it; or it is in limbo and comes back.
-                    known = self._journal.index.is_dir
-                    self._unseen.update(p for p in (event.parent, event.new_parent) if p > 0 and known(p))
-                except OSError as error:
-                    log.warning("name %r in object %d: %s", event.name, event.parent, error)
-                    self.walk(event.parent, False)
+            self._one_name(event, swap)
+
+    def _one_name(self, event: Named, swap: int, told: Record | None = None) -> None:
+        """``told``: the record that an in-kernel mode made of it."""
+        with self._journal.lock:
+            waits = next((p for p in (event.parent, event.new_parent) if p and self._brackets.hold(p, event)), 0)
+            if waits:
+                if swap:
+                    self._brackets.hold(waits, event._replace(op=Op.TOUCHED))
+                return
+            if told is not None and self._in_order.follow(told, event, swap):
+                return
+            try:
+                self._name(event, swap)
+            except Moved:
+                # The directory is not where the index says: its own rename is still on its way.
+                self._postpone(event.parent, event.name, event.time, 0.2)
+                if event.new_parent:
+                    self._postpone(event.new_parent, event.new_name, event.time, 0.2)
+            except Gone:
+                # The directory left the tree, and what it held went with it; or it is in limbo and comes back.
+                known = self._journal.index.is_dir
+                self._unseen.update(p for p in (event.parent, event.new_parent) if p > 0 and known(p))
+            except OSError as error:
+                log.warning("name %r in object %d: %s", event.name, event.parent, error)
+                self.walk(event.parent, False)
 
     def _postpone(self, parent: int, name: bytes, at: int, delay: float) -> None:
         """Look at the name a moment later."""
@@ -260,19 +286,20 @@ class Follower:
     def set_aside(self, parent: int, name: bytes, at: int) -> None:
         self.carry_out(self._namer.set_aside(parent, name, self.map_of(parent)), at)
 
-    def carry_out(self, steps: Iterable[Step], at: int) -> None:
-        """Each record is folded before the planner goes on: it is a generator over the index."""
+    def carry_out(self, steps: Iterable[Step], at: int, late: bool = True) -> None:
+        """Each record is folded before the planner goes on: it is a generator over the index. ``late`` False: an
+        in-kernel mode told it, so nothing of it needs to be read but attributes."""
         for step in steps:
             match step:
                 case Emit(kind, body):
-                    self._journal.emit([Record(kind, body, b"", at)])
+                    self._journal.emit([Record(kind, body, b"", at)], late)
                     # On the target this changes the times of its directories. An event's own are marked anyway; what a
                     # look found (events were lost) may have come after their last reading.
                     for parent in (body.parent, body.new_parent if isinstance(body, Rename) else 0):
                         if parent > 0:
                             self._dirty.add(parent, False, at)
                 case ReadContent(oid, _):
-                    self._dirty.add(oid, True, at)
+                    self._dirty.add(oid, late, at)
                 case WalkDirectory(oid):
                     self.walk(oid, True)
                 case Forget(oid):
@@ -336,42 +363,18 @@ class Follower:
 
         Dropped if its object (or the directory of its name) was never begun: the walk will read the later state.
         """
-        record = event.record
-        body = record.body
-        with self._journal.lock:
-            index = self._journal.index
-            if isinstance(body, Make | Link | Unlink | Rename):
-                parents = [body.parent, body.new_parent] if isinstance(body, Rename) else [body.parent]
-                if any(self._brackets.hold(p, event) for p in parents) or not all(map(index.is_dir, parents)):
-                    return
-            elif isinstance(body, Range | SetAttributes | Xattr | Reflink):
-                if self._brackets.is_open(body.oid):
-                    self._wait(body.oid, event)
-                    return
-                place = index.place(body.oid)
-                # Content of a new file may come before the removal of what had its inode number.
-                if place is None or (isinstance(body, Range) and index.type_of(body.oid) != stat.S_IFREG):
-                    return
-                record.body = msgspec.structs.replace(body, parent=place[0], name=place[1])
-            lost = self._journal.emit([record])
-            if isinstance(body, Range):
-                index.wrote(record.kind, body)
-            for oid in lost:
-                self._gaps.open(oid, "spool full")
-                self._dirty.add(oid, True, record.time, delay=1.0)
-
-    def _wait(self, oid: int, event: Exact) -> None:
-        """Until the bracket closes; what is more than memory should hold becomes a mark: read the object again."""
-        size = len(event.record.payload)
-        if size and sum(self._waiting.values()) + size > MAX_WAITING:
-            self._brackets.hold(oid, DirtyEvent(oid, True, time=event.record.time))
-        elif self._brackets.hold(oid, event) and size:
-            self._waiting[oid] = self._waiting.get(oid, 0) + size
+        body = event.record.body
+        if isinstance(body, Make | Link | Unlink | Rename):
+            self._one_name(*as_named(event.record), event.record)
+        elif isinstance(body, Range | SetAttributes | Xattr | Reflink):
+            self._told.put([event])
+        else:
+            raise ValueError(f"a capture told a record of the kind {event.record.kind.name}")
 
     def reopen(self, oid: int) -> None:
         """Close a bracket and process what waited on it. The merge lock is held."""
         held = self._brackets.close(oid)
-        self._waiting.pop(oid, None)
+        self._told.waited(oid)
         if held.overflow:
             if self._journal.index.is_dir(oid):
                 self.walk(oid, False)
@@ -381,6 +384,7 @@ class Follower:
             # What waited is late: later events on the other name of a rename have been processed already. Followed as
             # if in order it would undo them, so its names are looked at.
             self.process(_late(e) for e in held.events)
+            self._journal.late = self._journal.position()  # records of other objects have overtaken them
 
 
 def _late(event: Event) -> Event:

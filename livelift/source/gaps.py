@@ -28,6 +28,7 @@ class Gaps:
         self._open: dict[int, OpenGap] = {}
         self._numbers = itertools.count(1)
         self.total = 0
+        self.openings = 0  # also of those that were open
 
     def open(self, oid: int, reason: str, detail: str = "") -> None:
         """Record the gap in the log and forget the object's content in the index, so that it is read again. An object's
@@ -39,6 +40,7 @@ class Gaps:
                 fresh = oid not in self._open
                 self._open[oid] = OpenGap(reason, detail, self._now(), next(self._numbers))
                 self.total += fresh
+                self.openings += 1
             if fresh or oid > 0:
                 self._journal.put(Kind.GAP, Gap(max(oid, 0), reason, detail))
 

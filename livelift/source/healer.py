@@ -26,6 +26,7 @@ class Healer:
     def __init__(self, agent: SourceAgent) -> None:
         self._agent = agent
         self._mapped: set[int] = set()
+        self.resyncs = 0
 
     def reread(self, oids: list[int]) -> None:
         """Their content was lost on the way (link broken before it was durable)."""
@@ -40,6 +41,7 @@ class Healer:
 
     def resync(self, message: Resync) -> None:
         """The target could not apply something: say it again, and read it again."""
+        self.resyncs += 1
         log.info("resync of object %d, %r: %s", message.oid, message.name, message.reason)
         agent = self._agent
         with agent.journal.lock:

@@ -18,6 +18,10 @@ from livelift.spool.spool import Spool
 class Journal:
     """``lock`` is the merge lock: whoever decides by the index holds it until the decision is in the log.
 
+    ``position``: where an in-kernel capture's stream is now (0: another capture). ``late``: where it was when something
+    was put into the log that had been read from the live tree. What was read then may hold changes that are told up to
+    there, so the log is a cut again only when it has all of them.
+
     ``on_collapse``: called (lock held) when not even record heads fit into the spool any more: its unsent content is
     given up, the index is emptied, and everything must be compared with the target again. The workload never waits.
     """
@@ -31,6 +35,8 @@ class Journal:
         self.spool = Spool(directory, job, cap, memory=memory, on_elided=self._lost.extend)
         self.index = index
         self._on_collapse = on_collapse
+        self.position: Callable[[], int] = lambda: 0
+        self.late = 0
 
     def recover(self) -> bool:
         """Fold what the spool has beyond the index (a crash between the two). False: the log is shorter than the index
@@ -53,9 +59,12 @@ class Journal:
         self.commit()
         return True
 
-    def emit(self, records: list[Record]) -> list[int]:
-        """Sequence, spool and fold. Returns the objects whose content the full spool dropped."""
+    def emit(self, records: list[Record], late: bool = True) -> list[int]:
+        """Sequence, spool and fold. Returns the objects whose content the full spool dropped. ``late`` False: these
+        records were told by the capture, in order, and say nothing of what came after them."""
         with self.lock:
+            if late:
+                self.late = self.position()
             try:
                 self.spool.append(records)
             except SpoolFullError as error:

@@ -38,6 +38,7 @@ class SourceService:
                 "status": self._status,
                 "verify": self._verify,
                 "cutover": self.moving.cut_over,
+                "cut": agent.cuts.run,
                 "commit": self.moving.commit,
                 "rollback": self.moving.roll_back,
                 "stop": self._stop,

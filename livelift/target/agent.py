@@ -36,6 +36,7 @@ from livelift.protocol.messages import (
     Welcome,
 )
 from livelift.replay.replayer import Replayer
+from livelift.target.copies import Copies
 from livelift.target.probe import occupied, replica_facts
 from livelift.target.receiver import Receiver
 from livelift.target.server import ServerTarget
@@ -88,7 +89,8 @@ class TargetAgent:
             self.server = ServerTarget(str(self._path), self.maps, lambda: self._cut_path.exists())
         hook = partial(hooks.answer, hooks.Hooks(hooks_at, self.job_id, "target"))
         verbs: dict[str, Verb] = {"status": self._stage_status, "hook": hook}
-        self.stage = Stage({**verbs, **(self.server.verbs() if self.server else {})}, self._afterwards)
+        self.copies = Copies(self.maps)
+        self.stage = Stage({**verbs, **self.copies.verbs(), **(self.server.verbs() if self.server else {})}, self._afterwards)
         self._busy = threading.Lock()
         self._cuts: list[dict[str, Any]] = []
         self._cut_path = self._path / "cut.json"
@@ -221,7 +223,9 @@ class TargetAgent:
                 return None
             return self._answer(message)
 
-        self._receiver = receiver = Receiver(channel, self.replayer, cut or 0, self.maps, answer, self._cut)
+        self._receiver = receiver = Receiver(
+            channel, self.replayer, cut or 0, self.maps, answer, self._cut, self.copies.reached
+        )
         facts = replica_facts(self.maps, self._occupied)
         channel.send(Welcome(receiver.durable_lsn, receiver.applied_lsn, time.time_ns(), facts))
         receiver.run(self._stop)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from livelift.errors import LiveliftError, StoreError, UnreachableError
 from livelift.log.batch import records_of
 from livelift.model.job import Map
-from livelift.model.record import Kind, Record
+from livelift.model.record import Kind, Mark, Record
 from livelift.platform.linux.files import syncfs
 from livelift.protocol.messages import Ack, Bye, CutAsk, CutDone, Fault, Message, Resync
 from livelift.replay.replayer import Replayer
@@ -36,7 +36,8 @@ STALL_RETRY = 1.0
 class Receiver:
     """One channel's life. ``answer`` handles verification and renewal messages (called in the receiving thread's order:
     everything sent before the question has been applied). ``replayer`` None: a cut at durable LSN ``cut`` stands, and
-    what comes is not applied; the source sends it again after a rollback, over another connection."""
+    what comes is not applied; the source sends it again after a rollback, over another connection. ``on_mark`` is
+    called with the label of a SYNC record when all before it has been applied and nothing behind it."""
 
     def __init__(
         self,
@@ -46,6 +47,7 @@ class Receiver:
         maps: tuple[Map, ...],
         answer: Callable[[Message], Message | None],
         on_cut: Callable[[CutAsk], CutDone],
+        on_mark: Callable[[str], None] = lambda label: None,
     ) -> None:
         self._channel = channel
         self._replayer = replayer
@@ -53,6 +55,7 @@ class Receiver:
         self._maps = maps
         self._answer = answer
         self._on_cut = on_cut
+        self._on_mark = on_mark
         self._stop = threading.Event()
         self._apply_lock = threading.Lock()
         self._wake = threading.Event()
@@ -125,6 +128,21 @@ class Receiver:
     def _apply(self, delivery: Delivery, replayer: Replayer, stop: threading.Event) -> None:
         records = records_of(delivery.heads, delivery.blob)
         self.bytes += delivery.size
+        begin = 0
+        for end in [number for number, record in enumerate(records, 1) if record.kind is Kind.SYNC]:
+            before = replayer.applied_lsn
+            if not self._apply_these(records[begin:end], replayer, stop):
+                return
+            mark = records[end - 1]
+            assert isinstance(mark.body, Mark)
+            if before < mark.lsn == replayer.applied_lsn and replayer.exact:
+                self._on_mark(mark.body.label)
+            begin = end
+        if records[begin:]:
+            self._apply_these(records[begin:], replayer, stop)
+
+    def _apply_these(self, records: list[Record], replayer: Replayer, stop: threading.Event) -> bool:
+        """False: the conversation ends."""
         while True:
             try:
                 with self._apply_lock:
@@ -142,7 +160,7 @@ class Receiver:
                 self._wake.set()
                 if stop.wait(STALL_RETRY) or self._stop.is_set() or self._gone:
                     self._stop.set()  # what follows must not be applied without this
-                    return
+                    return False
         if self.stalled:
             log.info("replay goes on")
             self.stalled = ""
@@ -150,6 +168,7 @@ class Receiver:
         if any(record.kind is Kind.BASE_DONE for record in records):
             self._due.set()  # the source waits for this one
         self._wake.set()
+        return True
 
     def _cut(self, ask: CutAsk) -> CutDone:
         """The position has been applied (messages come in order with batches); now it is made durable."""

@@ -124,6 +124,11 @@ class DictIndex:
             size = row.stamp.size if kind is Kind.PUNCH or body.flags else max(row.stamp.size, end)
             self.stamp(body.oid, Stamp(body.offset if kind is Kind.TRUNCATE else size, row.stamp.mtime, 0))
 
+    def empty(self, oid: int) -> None:
+        row = self.of(oid)
+        assert row is not None
+        self.stamp(oid, Stamp(0, row.stamp.mtime, 0))
+
     def stamp(self, oid: int, stamp: Stamp, mode: int = 0) -> None:
         for place, row in self.rows.items():
             if row.oid == oid:

@@ -15,13 +15,15 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
+
 from livelift.capture.repeats import Repeats
 from livelift.merge.brackets import Brackets
 from livelift.merge.names import Seen
 from livelift.model.entry import Attributes, limbo, object_id, stamp_of
-from livelift.model.record import BaseFile, Body, Kind, Make, Range, Record, SetAttributes
+from livelift.model.record import BaseFile, Body, Kind, Make, Range, Record, Rename, SetAttributes, Unlink
 from livelift.ports import Dirty as DirtyEvent
-from livelift.ports import Event, Lost, Named, Op
+from livelift.ports import Event, Exact, Lost, Named, Op
 from livelift.source import follower as follower_module
 from livelift.source.dirty import Dirty
 from livelift.source.follower import Follower
@@ -57,8 +59,12 @@ class FakeJournal:
         self.index = DictIndex()
         self.replica = Replica()
         self.log: list[Record] = []
+        self.position: Callable[[], int] = lambda: 0
+        self.late = 0
 
-    def emit(self, records: list[Record]) -> list[int]:
+    def emit(self, records: list[Record], late: bool = True) -> list[int]:
+        if late:
+            self.late = self.position()
         for record in records:
             self.log.append(record)
             record.lsn = len(self.log)
@@ -114,9 +120,10 @@ class Job:
 
 
 class World:
-    """``keeps``: the live tree's descriptors are kept open. ``reuse``: freed inode numbers are given out again."""
+    """``keeps``: the live tree's descriptors are kept open. ``reuse``: freed inode numbers are given out again.
+    ``ordered``: the capture tells every change as a record, in order, instead of hinting at it."""
 
-    def __init__(self, keeps: bool = False, reuse: bool = False) -> None:
+    def __init__(self, keeps: bool = False, reuse: bool = False, ordered: bool = False) -> None:
         self.root = Node(ROOT, True, 1)
         self._inode = 2
         self._free: list[int] = []
@@ -147,6 +154,12 @@ class World:
             self.walk,
             lambda parent, name: True,
         )
+        self.ordered = self.follower.exact = ordered
+        self.told = self.passed = 0  # events of the capture so far, and those that the follower has had
+        self.pictures: dict[int, dict[bytes, Any]] = {}  # of the live tree, behind so many events
+        self.cuts = 0
+        if ordered:
+            self.journal.position = lambda: self.told
 
     @contextmanager
     def running(self) -> Iterator[World]:
@@ -169,14 +182,29 @@ class World:
 
     def _event(self, event: Event) -> None:
         """The kernel merges an unread event into an equal one (fanotify_merge, fs/notify/fanotify/fanotify.c)."""
-        if self.capturing and event not in self.queue:
+        if self.capturing and not self.ordered and event not in self.queue:
             self.queue.append(event)
+
+    def _tell(self, kind: Kind, body: Body) -> None:
+        """An operation of which several events tell is whole when the last one has been told: `_done`."""
+        if self.capturing and self.ordered:
+            self.queue.append(Exact(Record(kind, body)))
+            self.told += 1
+
+    def _done(self) -> None:
+        if self.capturing and self.ordered:
+            self.pictures[self.told] = self.picture()
 
     def create(self, parent: Node, name: bytes, is_dir: bool = False, large: bool = False) -> Node:
         assert name not in parent.names
         node = parent.names[name] = self._new(is_dir)
         node.large = large
         self._event(Named(Op.CREATED, parent.oid, name, node.oid, is_dir=is_dir))
+        fresh = msgspec.structs.replace(node.attributes(), size=0)
+        self._tell(Kind.MKDIR if is_dir else Kind.CREATE, Make(node.oid, parent.oid, name, fresh))
+        if not is_dir:
+            self._tell(Kind.WRITE, Range(node.oid, 0, b"", node.version, 0))
+        self._done()
         return node
 
     def link(self, node: Node, parent: Node, name: bytes) -> None:
@@ -184,12 +212,16 @@ class World:
         parent.names[name] = node
         node.nlink += 1
         self._event(Named(Op.CREATED, parent.oid, name, node.oid))
+        self._tell(Kind.CREATE, Make(node.oid, parent.oid, name, node.attributes()))
+        self._done()
 
     def remove(self, parent: Node, name: bytes) -> None:
         node = parent.names[name]
         assert not node.names
         del parent.names[name]
         self._event(Named(Op.REMOVED, parent.oid, name, node.oid, is_dir=node.is_dir))
+        self._tell(Kind.RMDIR if node.is_dir else Kind.UNLINK, Unlink(node.oid, parent.oid, name))
+        self._done()
         self._drop(node)
 
     def _drop(self, node: Node) -> None:
@@ -204,6 +236,9 @@ class World:
         del parent.names[name]
         new_parent.names[new_name] = node
         self._event(Named(Op.RENAMED, parent.oid, name, node.oid, new_parent.oid, new_name, node.is_dir))
+        over = victim.oid if victim is not None else 0
+        self._tell(Kind.RENAME, Rename(node.oid, parent.oid, name, new_parent.oid, new_name, 0, over))
+        self._done()
         if victim is not None:
             self._drop(victim)
 
@@ -212,11 +247,15 @@ class World:
         parent.names[name], new_parent.names[new_name] = two, one
         self._event(Named(Op.RENAMED, parent.oid, name, one.oid, new_parent.oid, new_name, one.is_dir))
         self._event(Named(Op.RENAMED, new_parent.oid, new_name, two.oid, parent.oid, name, two.is_dir))
+        self._tell(Kind.RENAME, Rename(one.oid, parent.oid, name, new_parent.oid, new_name, 2, two.oid))
+        self._done()
 
     def write(self, node: Node, parent: Node | None = None, name: bytes = b"") -> None:
         self._version += 1
         node.version = self._version
         self._event(DirtyEvent(node.oid, True, parent.oid if parent else 0, name))
+        self._tell(Kind.WRITE, Range(node.oid, 0, b"", node.version, 0))
+        self._done()
 
     # -- the capture -------------------------------------------------------------------------------------------------
 
@@ -234,10 +273,26 @@ class World:
         out = [*taken, *self._repeats.looks()]
         self._repeats.read_ended(len(taken), not self.queue)
         self.follower.process(out)
+        if self.ordered:
+            self.passed = self.told - len(self.queue)
+            self._check_cut()
+
+    def _check_cut(self) -> None:
+        """Where `livelift.source.cuts` would put its mark, the replica is what the live tree was there."""
+        reading = self.stack or self.lister or self.tasks or len(self.brackets) or self.dirty.content()
+        if reading or len(self.gaps) or not self.follower.idle or self.journal.late > self.passed:
+            return
+        if self.passed in self.pictures:
+            self.cuts += 1
+            replica = self.journal.replica
+            assert replica.picture(replica.names(0)[b"0"]) == self.pictures[self.passed]
 
     def overflow(self) -> None:
         self.queue.clear()
-        self._event(Lost(0, -1, "overflow"))
+        lost = Lost(0, -1, "overflow")
+        if self.ordered:
+            self.queue.append(lost)
+        self._event(lost)
 
     # -- the walk, as in livelift.source.walker ----------------------------------------------------------------------
 
@@ -405,11 +460,23 @@ class World:
             self.follower.look_at(*mark.place, 0)
         if (place is None and mark.place is None) or (place is not None and place[0] < 0):
             return True
+        known = self.index.of(oid)
+        if self.ordered and not mark.content and known is not None and (known.is_dir or known.stamp.size >= 0):
+            self.tasks.append(self._attributes(oid))
+            return True
         if not self.brackets.open(oid):
             self._later(lambda: self.dirty.add(oid, mark.content, place=mark.place, tries=mark.tries))
             return True
         self.tasks.append(self._newcomer(oid, mark) if place is None else self._change(oid, place, mark))
         return True
+
+    def _attributes(self, oid: int) -> Task:
+        """A look at attributes alone, where the capture tells all content."""
+        yield
+        place, known = self.index.place(oid), self.index.of(oid)
+        if place is not None and known is not None:
+            a = Attributes(known.mode, 0, 0, max(known.stamp.size, 0), 0, 0, 0)
+            self.journal.put(Kind.ATTRIBUTES, SetAttributes(oid, *place, a))
 
     def _newcomer(self, oid: int, mark: Any) -> Task:
         yield
@@ -485,7 +552,7 @@ class World:
     def _settle_down(self) -> None:
         for turn in range(20_000):
             self.now += 0.3
-            busy = [self.step_walk(), self.step_task(turn), self.step_dirty()]
+            busy = [self.step_walk(), self.step_task(turn), self.step_task(0), self.step_dirty()]
             if self.queue or not self.follower.idle or self.stack:
                 self.deliver()
             elif not any(busy):

@@ -30,6 +30,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LIVELIFT = (sys.executable, "-m", "livelift")
 
 Side = Literal["source", "target"]
+SLOW = float(os.environ.get("LIVELIFT_SLOW", "1"))
+"""How many times longer an agent may take to start: in an emulated machine, 10."""
 
 
 class Status(NamedTuple):
@@ -183,7 +185,7 @@ class LivePair:
 
     def start_target(self) -> None:
         self._spawn("target", ["--listen", "127.0.0.1:0", *self.maps])
-        self._pairing = self.agents["target"].wait_event(lambda event: event.get("event") == "pairing", 20)
+        self._pairing = self.agents["target"].wait_event(lambda event: event.get("event") == "pairing", 20 * SLOW)
         if self._with_proxy:
             self.proxy = TcpProxy(("127.0.0.1", int(self._pairing["port"])))
 
@@ -191,7 +193,7 @@ class LivePair:
         """Returns when the pairing is done and the capture attached: from here on a kill leaves a job that resumes."""
         port = self.proxy.port if self.proxy else self._pairing["port"]
         self._spawn("source", ["--pair", self._pairing["code"], f"127.0.0.1:{port}", *self.maps])
-        self.agents["source"].wait_event(lambda event: event.get("event") == "started", 30)
+        self.agents["source"].wait_event(lambda event: event.get("event") == "started", 30 * SLOW)
 
     def _spawn(self, side: Side, arguments: Sequence[str]) -> Agent:
         capture = self._capture if side == "source" else []
@@ -239,6 +241,10 @@ class LivePair:
         lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
         report: dict[str, Any] = json.loads(lines[-1]) if lines else {}
         return report
+
+    def cut(self, to: Path | None = None, timeout: float = 120) -> dict[str, Any]:
+        """A position without the fence, and a copy of it; the report. Without a process: the loops that cut often."""
+        return ask(os.fsencode(self.states["source"]), "cut", timeout + 30, to=str(to or ""), timeout=timeout)
 
     def _ask(self, verb: str, side: Side, timeout: float) -> subprocess.CompletedProcess[str]:
         command = [*LIVELIFT, verb, "--state", str(self.states[side]), "--json"]

@@ -100,11 +100,7 @@ class Order:
             self._keep((told.task, told.oid, -1), told, now)
         elif op is Operation.HELD:
             self._keep((told.task, told.oid, told.offset), told, now)
-        elif op is Operation.END and told.flags & ENDS:
-            pass
-        elif op in (Operation.TRUNCATE, Operation.END) and self._set(told):
-            pass
-        elif told.event is not None:
+        elif not self._ends(told) and told.event is not None:
             self._put(Out(told.event, told.later))
         if mixed:
             self._put(Out(Dirty(told.oid, True, 0, b"", b"", told.time)))
@@ -131,6 +127,12 @@ class Order:
         place = _Place(told, now)
         self._places.setdefault(key, []).append(place)
         self._put(place)
+
+    def _ends(self, told: Told) -> bool:
+        """True if a place has it now, or nothing happened."""
+        if told.op is Operation.END and told.flags & ENDS:
+            return True
+        return told.op in (Operation.TRUNCATE, Operation.END) and self._set(told)
 
     def _set(self, told: Told) -> bool:
         """True if there was a place for this change of size (`END`: which did not happen)."""

@@ -20,7 +20,9 @@ LOST: Final = 65536
 """Objects of which the kernel can remember that a record was dropped, before everything is read again."""
 
 BATCH: Final = 8 << 20
-"""Bytes taken out of the ring in one read: bounds our memory, beside the ring itself."""
+MOST: Final = 4096
+"""Bytes and records taken out of the ring in one read: bounds our memory, beside the ring itself, and the time until
+whoever waits for a moment between two reads has one."""
 
 BUSY: Final = 0.001
 """Seconds until another look at a record that a program on another CPU is still writing."""
@@ -82,7 +84,7 @@ class Stream:
         """The next events in order. ``now``: monotonic seconds."""
         if now - self._boot_at >= _CLOCK:
             self._boot, self._boot_at = time.time_ns() - time.monotonic_ns(), now
-        return self.order.feed(decode(self._ring.take(BATCH), self._boot), now)
+        return self.order.feed(decode(self._ring.take(BATCH, MOST), self._boot), now)
 
     def lost(self) -> list[Lost]:
         """What was dropped since the last call, up to now at least."""

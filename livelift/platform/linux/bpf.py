@@ -258,7 +258,7 @@ class Ring:
     def __init__(self, fd: int) -> None:
         self._lib = library()
         self._got: list[bytes] = []
-        self._room = 0
+        self._room = self._most = 0
         self._callback = _SAMPLE(self._sample)  # kept: libbpf calls it as long as the ring lives
         page = mmap.PAGESIZE
         self._consumer = mmap.mmap(fd, page, mmap.MAP_SHARED, mmap.PROT_READ, offset=0)
@@ -272,10 +272,12 @@ class Ring:
     def consumed(self) -> int:
         return int(struct.unpack_from("=Q", self._consumer)[0])
 
-    def take(self, size: int) -> list[bytes]:
-        """The next records, each copied, of about ``size`` bytes together; fewer if one is still being written."""
+    def take(self, size: int, most: int) -> list[bytes]:
+        """The next records, each copied, of about ``size`` bytes together and at most ``most``; fewer if one is still
+        being written."""
         self._got = []
         self._room = size
+        self._most = most
         try:
             self._lib.call("ring_buffer__consume", self._ring)
         except OSError as error:
@@ -293,7 +295,7 @@ class Ring:
     def _sample(self, context: int, data: int, size: int) -> int:
         self._got.append(ctypes.string_at(data, size))
         self._room -= size
-        return 0 if self._room > 0 else _STOP
+        return 0 if self._room > 0 and len(self._got) < self._most else _STOP
 
 
 __all__ = ["BTF", "BpfObject", "KernelTypes", "Ring", "get", "library", "put", "sum_of", "take_keys"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from livelift.capture.ebpf.order import Order
-from livelift.capture.ebpf.records import Operation, Told, decode
+from livelift.capture.ebpf.records import ENDS, MORE, Operation, Told, decode
+from livelift.model.record import Kind
 from livelift.ports import Dirty, Exact, Lost
 from tests.capture.ebpf.test_records import LENGTH, OID, sample
 
 
-def told(op: Operation, offset: int = 0, data: bytes = b"", count: int = 0, task: int = 77) -> Told:
-    raw = sample(op, offset, data or LENGTH.pack(count), 0, len(data))
+def told(op: Operation, offset: int = 0, data: bytes = b"", count: int = 0, task: int = 77, flags: int = 0) -> Told:
+    raw = sample(op, offset, data or LENGTH.pack(count), flags, len(data))
     return decode([raw], 0)[0]._replace(task=task)
 
 
@@ -79,7 +80,7 @@ def begin(task: int = 77) -> Told:
 
 
 def punch(task: int = 77) -> Told:
-    return told(Operation.PUNCH, 0, count=4096, task=task)
+    return told(Operation.PUNCH, 0, count=4096, task=task, flags=ENDS)
 
 
 def dirty(out: list) -> int:
@@ -105,5 +106,69 @@ def test_two_operations_that_overlap():
 
 def test_an_operation_that_failed_leaves_nothing_open():
     order = Order()
-    assert order.feed([begin(), told(Operation.END)], 0.0) == []
+    assert order.feed([begin()], 0.0) == [] and not order.settled
+    assert order.feed([told(Operation.END, flags=ENDS)], 0.0) == [] and order.settled
     assert dirty(order.feed([write(1), punch()], 0.0)) == 0
+
+
+def test_what_the_same_task_writes_within_its_operation_overlaps_nothing():
+    """copy_file_range that copies by writing."""
+    order = Order()
+    out = order.feed([begin(), write(1), write(2), told(Operation.DIRTY, flags=ENDS)], 0.0)
+    assert [type(o.event) for o in out] == [Exact, Exact, Dirty] and order.settled
+
+
+def test_the_end_of_an_operation_that_was_dropped_is_not_waited_for():
+    order = Order()
+    order.feed([begin()], 0.0)
+    order.lost(OID)
+    assert order.settled
+    order.feed([begin(), told(Operation.WRITE, 0, b"x", flags=MORE)], 0.0)
+    order.lost(0)
+    assert order.settled
+
+
+def setting(size: int, task: int = 77) -> Told:
+    return told(Operation.SETTING, size, task=task)
+
+
+def truncate(size: int, task: int = 77) -> Told:
+    return told(Operation.TRUNCATE, size, task=task)
+
+
+def kinds(out: list) -> list[Kind]:
+    return [o.event.record.kind for o in out if isinstance(o.event, Exact)]
+
+
+def test_a_change_of_size_has_its_place_before_it_happens():
+    order = Order()
+    assert order.feed([setting(7), write(1, task=5)], 0.0) == [] and not order.settled
+    assert kinds(order.feed([write(2, task=5), truncate(7)], 0.1)) == [Kind.TRUNCATE, Kind.WRITE, Kind.WRITE]
+    assert order.settled
+
+
+def test_a_change_of_size_that_failed_is_none():
+    order = Order()
+    assert kinds(order.feed([setting(7), write(1, task=5), told(Operation.END, 7)], 0.0)) == [Kind.WRITE]
+    assert order.settled
+
+
+def test_a_change_of_size_that_takes_long_is_told_at_its_end_and_is_under_way_until_then():
+    order = Order(patience=2)
+    order.feed([setting(7), write(1, task=5)], 0.0)
+    assert kinds(order.feed([], 2.0)) == [Kind.WRITE] and not order.settled
+    assert kinds(order.feed([truncate(7)], 9.0)) == [Kind.TRUNCATE] and order.settled
+
+
+def test_a_call_in_pieces_is_whole_when_its_end_has_come():
+    order = Order(patience=2)
+    piece = told(Operation.WRITE, 0, b"a", flags=MORE)
+    assert contents(order.feed([piece], 0.0)) == [(0, b"a")] and not order.settled
+    order.feed([told(Operation.WRITE, 1, b"b", flags=MORE), told(Operation.WHOLE)], 0.1)
+    assert order.settled
+    order.feed([piece], 1.0)
+    order.feed([write(9)], 1.1)
+    assert order.settled, "the same task has begun something else: its end was dropped"
+    order.feed([piece], 2.0)
+    order.feed([], 4.0)
+    assert order.settled, "or it never comes"

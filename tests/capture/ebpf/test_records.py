@@ -9,7 +9,7 @@ import pytest
 from livelift.capture.ebpf.records import HEAD, KEEP_SIZE, LATER, LENGTH, Operation, decode
 from livelift.model.entry import object_id
 from livelift.model.record import Kind
-from livelift.ports import Dirty
+from livelift.ports import Dirty, Exact
 
 OID = object_id(3, 42)
 
@@ -47,7 +47,9 @@ def test_marks(flags: int, later: bool):
     assert (told.event, told.later) == (Dirty(OID, True, 0, b"", b"", 1001), later)
 
 
-@pytest.mark.parametrize("op", [Operation.HELD, Operation.FILL, Operation.BEGIN, Operation.END])
+@pytest.mark.parametrize(
+    "op", [Operation.HELD, Operation.FILL, Operation.BEGIN, Operation.END, Operation.SETTING, Operation.WHOLE]
+)
 def test_what_belongs_to_another_record_is_no_event(op: Operation):
     (told,) = decode([sample(op, 5, LENGTH.pack(9), 0, 0)], 0)
     assert (told.op, told.event, told.offset, told.length, bytes(told.payload)) == (op, None, 5, 9, b"")
@@ -56,6 +58,18 @@ def test_what_belongs_to_another_record_is_no_event(op: Operation):
 def test_a_fill_brings_its_bytes():
     (told,) = decode([sample(Operation.FILL, 5, b"bytes")], 0)
     assert (told.event, bytes(told.payload)) == (None, b"bytes")
+
+
+def test_a_page_of_a_mapped_file_does_not_make_it_longer():
+    (told,) = decode([sample(Operation.PAGE, 4096, b"page")], 0)
+    assert isinstance(told.event, Exact)
+    assert (told.event.record.kind, told.event.record.body.flags) == (Kind.WRITE, KEEP_SIZE)
+
+
+@pytest.mark.parametrize("op", [Operation.CHANGED, Operation.XATTR, Operation.ATTRIBUTES])
+def test_attributes_are_looked_at(op: Operation):
+    (told,) = decode([sample(op, 0, bytes(64), 0, 0)], 1)
+    assert told.event == Dirty(OID, False, 0, b"", b"", 1001)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,75 @@
+"""Content that an in-kernel mode tells: bytes and order are exact, only the locator is filled in."""
+
+from __future__ import annotations
+
+import stat
+
+import msgspec
+
+from livelift.merge.brackets import Brackets
+from livelift.model.record import Range, Record, Reflink, SetAttributes, Xattr
+from livelift.ports import Dirty as DirtyEvent
+from livelift.ports import Event, Exact
+from livelift.source.dirty import Dirty
+from livelift.source.gaps import Gaps
+from livelift.source.journal import Journal
+
+TIMES = 1.0
+"""Seconds after a change of content until the file's times are looked at."""
+
+MAX_WAITING = 64 << 20
+"""Bytes of captured content that may wait for brackets to close (an object that is read for minutes, and written)."""
+
+
+class ToldContent:
+    """Records on objects, none on names. ``exact``: nobody else says that the object changed, so its times are marked
+    to be looked at."""
+
+    def __init__(self, journal: Journal, brackets: Brackets[Event], dirty: Dirty, gaps: Gaps) -> None:
+        self._journal = journal
+        self._brackets = brackets
+        self._dirty = dirty
+        self._gaps = gaps
+        self._waiting: dict[int, int] = {}  # bytes of content that wait for an object's bracket
+        self.exact = False
+
+    def put(self, events: list[Exact]) -> None:
+        """In order, in one append, which costs half of one for each. Dropped if the object was never begun: the walk
+        will read the later state."""
+        with self._journal.lock:
+            index = self._journal.index
+            records: list[Record] = []
+            for event in events:
+                record, body = event.record, event.record.body
+                assert isinstance(body, Range | SetAttributes | Xattr | Reflink)
+                if self._brackets.is_open(body.oid):
+                    self._wait(body.oid, event)
+                    continue
+                place = index.place(body.oid)
+                # Content of a new file may come before the removal of what had its inode number.
+                if place is None or (isinstance(body, Range) and index.type_of(body.oid) != stat.S_IFREG):
+                    continue
+                record.body = msgspec.structs.replace(body, parent=place[0], name=place[1])
+                records.append(record)
+            lost = self._journal.emit(records, late=False) if records else []
+            for record in records:
+                if isinstance(record.body, Range):
+                    index.wrote(record.kind, record.body)
+            if self.exact:
+                for oid in {record.body.oid for record in records}:  # type: ignore[union-attr]
+                    self._dirty.add(oid, False, delay=TIMES)
+            for oid in lost:
+                self._gaps.open(oid, "spool full")
+                self._dirty.add(oid, True, records[-1].time, delay=1.0)
+
+    def _wait(self, oid: int, event: Exact) -> None:
+        """Until the bracket closes; what is more than memory should hold becomes a mark: read the object again."""
+        size = len(event.record.payload)
+        if size and sum(self._waiting.values()) + size > MAX_WAITING:
+            self._brackets.hold(oid, DirtyEvent(oid, True, time=event.record.time))
+        elif self._brackets.hold(oid, event) and size:
+            self._waiting[oid] = self._waiting.get(oid, 0) + size
+
+    def waited(self, oid: int) -> None:
+        """The bracket has closed, or nothing waits any more."""
+        self._waiting.pop(oid, None)

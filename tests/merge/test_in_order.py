@@ -1,0 +1,75 @@
+"""A mode that tells everything in order: the replica ends as the live tree, and at every position at which nothing is
+being read late it is what the live tree was there."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.merge.test_model import Monkey, setups, some, steps
+from tests.merge.world import World
+
+
+def catch_up(world: World) -> None:
+    """All that is to be read is read first, then the follower comes to that: an event at a time."""
+    for _ in range(100):
+        world.now += 0.3
+        if not (world.step_walk() | world.step_task(0) | world.step_dirty()):
+            break
+    while world.queue:
+        world.deliver(1)
+
+
+def run(before, during, keeps, reuse, names=3, calm=False) -> World:
+    """``calm``: the first walk has ended before the work begins."""
+    world = World(keeps, reuse, ordered=True)
+    monkey = Monkey(world, names)
+    with world.running():
+        for step in before:
+            monkey.work(*step)
+        world.begin()
+        if calm:
+            world.quiesce()
+        for number, step in enumerate(during):
+            monkey.act(*step)
+            if number % 16 == 15:
+                catch_up(world)
+        world.check()
+    return world
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(setups, st.lists(steps, max_size=80), st.booleans(), st.booleans(), st.sampled_from([3, 12]), st.booleans())
+def test_the_replica_ends_as_the_live_tree(before, during, keeps, reuse, names, calm):
+    run(before, during, keeps, reuse, names, calm)
+
+
+def test_long_runs(rng):
+    cuts = 0
+    for number in range(60):
+        before, during = some(rng, 12, 2), some(rng, rng.choice([100, 200]), 16 if number % 3 else 17)
+        cuts += run(before, during, rng.random() < 0.5, rng.random() < 0.5, rng.choice([3, 12]), number % 2 > 0).cuts
+    assert cuts > 100, "there was hardly a position to look at"
+
+
+def test_when_nothing_is_read_every_position_is_a_cut(rng: random.Random):
+    """Without looks at attributes in between, and from a finished walk on."""
+    for _ in range(40):
+        world = World(reuse=True, ordered=True)
+        monkey = Monkey(world, rng.choice([3, 12]))
+        with world.running():
+            for step in some(rng, 12, 2):
+                monkey.work(*step)
+            world.begin()
+            world.quiesce()
+            late = world.journal.late
+            for step in some(rng, 150, 8):
+                monkey.work(*step)
+                while rng.random() < 0.6 and world.queue:
+                    world.deliver(1)
+            world.deliver()
+            assert world.journal.late == late, "something was read"
+            assert world.dirty.content() == 0
+            world.check()
