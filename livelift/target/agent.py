@@ -88,9 +88,9 @@ class TargetAgent:
         if self._job.get("kind") == SERVER:
             self.server = ServerTarget(str(self._path), self.maps, lambda: self._cut_path.exists())
         hook = partial(hooks.answer, hooks.Hooks(hooks_at, self.job_id, "target"))
-        verbs: dict[str, Verb] = {"status": self._stage_status, "hook": hook}
         self.copies = Copies(self.maps)
-        self.stage = Stage({**verbs, **self.copies.verbs(), **(self.server.verbs() if self.server else {})}, self._afterwards)
+        verbs: dict[str, Verb] = {"status": self._stage_status, "hook": hook, **self.copies.verbs()}
+        self.stage = Stage({**verbs, **(self.server.verbs() if self.server else {})}, self._afterwards)
         self._busy = threading.Lock()
         self._cuts: list[dict[str, Any]] = []
         self._cut_path = self._path / "cut.json"
@@ -223,9 +223,8 @@ class TargetAgent:
                 return None
             return self._answer(message)
 
-        self._receiver = receiver = Receiver(
-            channel, self.replayer, cut or 0, self.maps, answer, self._cut, self.copies.reached
-        )
+        marks = self.copies.reached
+        self._receiver = receiver = Receiver(channel, self.replayer, cut or 0, self.maps, answer, self._cut, marks)
         facts = replica_facts(self.maps, self._occupied)
         channel.send(Welcome(receiver.durable_lsn, receiver.applied_lsn, time.time_ns(), facts))
         receiver.run(self._stop)
