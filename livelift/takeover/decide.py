@@ -64,6 +64,10 @@ def decide(state: State | None, standing: str, wish: str, limits: Limits, now: i
 
 
 def _trying(state: State, standing: str, limits: Limits, now: int, failing: str) -> Decision:
+    """An interrupted stage goes on only where it had begun to move: the old system may have run since, for GRUB may
+    have seen a menu from before, and what has run is told that it stays."""
+    if state.phase == TRYING and standing == "old":
+        return Decision(BACK, "the stage was interrupted before it moved anything")
     if state.entered and standing == "new":
         if state.starts < limits.starts:
             return Decision(FORWARD)

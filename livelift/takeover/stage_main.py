@@ -208,6 +208,7 @@ def _mount_at(path: str) -> Mount | None:
 def run(root: str, command_line: str) -> int:
     """Exit code."""
     root = root.rstrip("/") or "/"
+    began = time.monotonic()
     try:
         records = Records(root)
     except FileNotFoundError:
@@ -222,9 +223,9 @@ def run(root: str, command_line: str) -> int:
         machine.unlock()
         try:
             outcome = Stage(config, records, machine.places, machine).run(wish_of(command_line))
-            say(outcome.text)
         finally:
             machine.close()
+        say(f"{outcome.text} ({time.monotonic() - began:.1f} s)")
         return 0
     finally:
         records.close()

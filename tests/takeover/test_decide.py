@@ -24,7 +24,7 @@ def way(state: State | None, standing: str, wish: str = "", limits: Limits = LIM
         (State(RETURNED), "old", "", "stay"),
         (State(ARMED), "old", "", "forward"),
         (State(ARMED), "old", "back", "back"),
-        (State(TRYING, attempts=1), "old", "", "forward"),
+        (State(TRYING, attempts=1), "old", "", "back"),
         (State(TRYING, attempts=1), "mixed", "", "forward"),
         (State(TRYING, attempts=1), "new", "", "forward"),
         (State(TRYING, attempts=2), "mixed", "", "back"),
