@@ -6,7 +6,8 @@ import socket
 import time
 from typing import Any
 
-from livelift.errors import StateError, UnreachableError
+from livelift.errors import LiveliftError, LockedError, StateError, UnreachableError
+from livelift.lifecycle.states import State
 from livelift.model.record import Kind, Mark
 from livelift.platform.system import os
 from livelift.protocol.messages import CutAsk, CutDone
@@ -18,6 +19,9 @@ COMPARED = {"mmap", "inode-flags", "project-id"}
 """What a mode may be blind to without a second look at every name behind the fence: the preparation has just taken
 one, and the closing verification compares all of it by changed stamps; what it finds is read again and compared
 again."""
+
+
+AGAIN = 0.3
 
 
 class Cutting:
@@ -99,8 +103,17 @@ class Cutting:
     # -- of a whole server -------------------------------------------------------------------------------------------
 
     def ask(self, verb: str, deadline: float, **options: Any) -> dict[str, Any]:
-        """A step of the target's. Errors as of `livelift.source.stage.StageClient.ask`."""
-        return self.agent.stage.ask(verb, deadline, **options)
+        """A step of the target's. Errors as of `livelift.source.stage.StageClient.ask`. With nothing fenced a link that
+        is down for a moment, and a target that is busy with another step, are waited for."""
+        while True:
+            try:
+                return self.agent.stage.ask(verb, deadline, **options)
+            except LiveliftError as error:
+                passing = error.code in (UnreachableError.code, LockedError.code)
+                if not passing or self.agent.state is not State.FOLLOWING or time.monotonic() > deadline - AGAIN:
+                    raise
+            self.agent.check()
+            time.sleep(AGAIN)
 
     def target_address(self) -> str:
         """UnreachableError: its name cannot be resolved."""
