@@ -83,8 +83,8 @@ class Move:
     def rollback(self, *more: str) -> None:
         self.run("rollback", f"--job={self.job}", *more)
 
-    def remove(self) -> None:
-        self.run("remove", f"--job={self.job}")
+    def remove(self, *more: str) -> None:
+        self.run("remove", f"--job={self.job}", *more)
 
     def status(self, side: str = "source") -> dict[str, Any]:
         done = self.run("status", f"--job={self.job}", f"--side={side}", "--json", timeout=120)

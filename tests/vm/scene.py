@@ -38,7 +38,7 @@ class Scene:
                 self.move.wait_copying(900)
                 rotate(self.source)
                 upgrade(self.source)
-            code = going.wait(2400)
+            code = going.wait(3600)
         finally:
             going.kill()
         said = (self.directory / "migrate.log").read_text()

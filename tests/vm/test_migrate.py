@@ -44,7 +44,7 @@ def moves(scene: Scene) -> None:
     report = load.report()
     print(report.text(), move.took)
     assert report.served_by == ("source", "target")
-    move.remove()
+    move.remove("--keep-fence")
 
 
 def test_1_bios_to_bios_with_other_controller_card_and_partitions(boot: Boot, tmp_path: Path) -> None:
