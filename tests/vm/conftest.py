@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,9 +22,10 @@ def vm_home() -> Iterator[Path]:
     if reason := places.missing():
         pytest.skip(reason)
     home = Path(tempfile.mkdtemp(prefix="ll-vm-"))
-    try:
-        yield home
-    finally:
+    yield home
+    if os.environ.get("LIVELIFT_VM_KEEP"):
+        print(f"the machines run on: LIVELIFT_VM_HOME={home}")
+    else:
         for name in ("source", "target"):
             Machine(name, home).down(hard=True)
         shutil.rmtree(home)

@@ -53,11 +53,11 @@ class Move:
 
     def started(self, *words: str) -> subprocess.Popen[str]:
         """``livelift WORDS``, while other things happen."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "livelift", *words], cwd=ROOT, text=True, stdin=subprocess.DEVNULL,
-            stdout=(self.directory / f"{words[0]}.log").open("w"), stderr=subprocess.STDOUT,
-            env={**os.environ, "LIVELIFT_JOBS": str(self.directory / "jobs")},
-        )  # fmt: skip
+        with (self.directory / f"{words[0]}.log").open("a") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "livelift", *words], cwd=ROOT, text=True, stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT, env={**os.environ, "LIVELIFT_JOBS": str(self.directory / "jobs")},
+            )  # fmt: skip
 
     # -- the verbs of a server job -----------------------------------------------------------------------------------
 
