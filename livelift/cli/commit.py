@@ -19,6 +19,7 @@ reboot either; "livelift remove --keep-fence" ends the job."""
 def register(verbs: Any) -> None:
     parser = add_verb(verbs, "commit", "the new system is final", TEXT, run)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
+    parser.add_argument("--free", action="store_true", help="also delete the target's old system, which is kept else")
     parser.add_argument(
         "--timeout", type=float, default=1800, metavar="SECONDS", help="wait for the target this long (default 1800)"
     )
@@ -29,7 +30,8 @@ def register(verbs: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     show, answer = Progress(options.json), {}
     directory = os.fsencode(os.path.abspath(options.state))
-    for answer in call(directory, "commit", None, dry_run=options.dry_run, timeout=options.timeout):
+    asked = {"dry_run": options.dry_run, "timeout": options.timeout, "free": options.free}
+    for answer in call(directory, "commit", None, **asked):
         show.line(answer)
     if not options.json:
         done = f"would {', '.join(answer['would'])}" if options.dry_run else "committed: the new system is final"

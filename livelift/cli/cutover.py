@@ -7,7 +7,9 @@ import os
 from typing import Any
 
 from livelift.cli.common import add_job, add_state, add_verb, print_json
+from livelift.cli.probe_service import show
 from livelift.control.client import call
+from livelift.cutover.client import Watch
 from livelift.errors import UnfinishedError
 from livelift.platform.linux.unit_tree import cgroup_of
 
@@ -57,6 +59,15 @@ def register(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    with Watch(options.probe) as watch:
+        try:
+            return _cut_over(options)
+        finally:
+            watch.until_answered()
+            show(watch, options.json)
+
+
+def _cut_over(options: argparse.Namespace) -> int:
     answer: dict[str, Any] = {}
     show = Progress(options.json)
     for answer in call(

@@ -19,6 +19,7 @@ VERBS = {
     "cut": "cut",
     "cutover": "cutover",
     "commit": "commit",
+    "probe-service": "probe_service",
     "rollback": "rollback",
     "remove": "remove",
     "log": "logs",

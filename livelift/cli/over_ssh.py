@@ -12,7 +12,9 @@ from livelift.bootstrap.steps import failure
 from livelift.cli.common import print_json
 from livelift.cli.main import build_parser
 from livelift.cli.migrate import connected
+from livelift.cli.probe_service import show
 from livelift.cli.staged import said
+from livelift.cutover.client import Watch
 from livelift.errors import StateError, UsageError
 
 STAGED = ("plan", "adapt", "check")
@@ -36,8 +38,11 @@ def forward(options: argparse.Namespace, arguments: list[str]) -> int:
         return code
     told = said(options) if options.verb in STAGED else {}
     words = [*_plain(arguments, _valued(options.verb)), *(["--said", "-"] if told else [])]
-    with connected(job) as remotes:
-        return remotes[options.side].forward(words, json.dumps(told) if told else "")
+    with Watch(getattr(options, "probe", [])) as watch, connected(job) as remotes:
+        code = remotes[options.side].forward(words, json.dumps(told) if told else "")
+        watch.until_answered()
+    show(watch, options.json)
+    return code
 
 
 def _plain(arguments: list[str], valued: frozenset[str]) -> list[str]:

@@ -50,7 +50,7 @@ class Drain:
 
     def check_link(self) -> None:
         """Behind the fence nobody waits for a link to come back: the workload stands still meanwhile."""
-        if self._agent.state not in (State.FENCING, State.DRAINING, State.VERIFYING):
+        if self._agent.state not in (State.FENCING, State.DRAINING, State.VERIFYING, State.CUT):
             return
         silent = time.monotonic() - self._agent.sender.heard
         if not self._agent.sender.connected.is_set() or silent > SILENT:

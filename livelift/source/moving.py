@@ -173,13 +173,15 @@ class Moving:
                 remedy="a commit is for after the cutover of a whole server, when the new system has confirmed",
             )
         if request.get("dry_run"):
-            yield {"dry_run": True, "would": ["commit on the target"], "state": str(agent.state)}
+            would = ["make the new system final", *(["delete the old one"] if request.get("free") else [])]
+            yield {"dry_run": True, "would": would, "state": str(agent.state)}
             return
         cutover, record = self._any(), load(agent.config.directory)
         cutover.hook("commit", "before")
         yield {"step": "commit", "state": str(agent.state)}
         deadline = time.monotonic() + float(request.get("timeout") or 1800)
-        body = agent.stage.ask("commit", deadline, attempt=record.attempt if record else "")
+        free = bool(request.get("free"))
+        body = agent.stage.ask("commit", deadline, attempt=record.attempt if record else "", free=free)
         agent.note.set("committed")
         agent.move("commit")
         cutover.told("commit", "")

@@ -36,6 +36,7 @@ class StageClient:
 
         def alive() -> None:
             agent.check()
+            agent.drain.check_link()
             if agent.sender.channel is not channel:
                 raise UnreachableError(f"the target: the link broke during {verb}", remedy=_BROKEN)
 
