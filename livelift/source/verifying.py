@@ -22,7 +22,7 @@ from livelift.platform.system import os, writable_shared_mappings
 from livelift.protocol.messages import VerifyAnswer, VerifyAsk
 from livelift.source.edge import attributes_at
 from livelift.verify.cache import DigestCache, Mapped
-from livelift.verify.compare import EXTRA, MISSING, Difference
+from livelift.verify.compare import EXTRA, MISSING, Difference, still_different
 from livelift.verify.exchange import Asker, Outcome
 from livelift.verify.report import Report, make_report, side, sign
 from livelift.verify.rolling import Progress
@@ -111,19 +111,20 @@ class SourceVerifier:
             return found, asker.outcome
 
     def live(self, deadline: float, fraction: float = 1.0, rounds: int = 4) -> tuple[list[Difference], Outcome]:
-        """While the workload runs: only what differs in every round counts; changes on their way settle between two."""
-        kept: dict[tuple[int, bytes, str], Difference] | None = None
+        """While the workload runs: only what differs in every round counts, and has not changed on the source between
+        two. Each round waits for what was in the log at the one before; with a long lag that is long."""
+        kept: list[Difference] | None = None
         outcome: Outcome | None = None
         for attempt in range(rounds):
             if attempt:
                 time.sleep(min(0.5 * 2**attempt, 3.0))
+                self._agent.drain.wait_applied(self._agent.journal.spool.last_lsn, deadline)
             found, outcome = self.compare(deadline, fraction)
-            now = {(d.map, d.path, d.field): d for d in found if d.fails}
-            kept = now if kept is None else {k: d for k, d in now.items() if k in kept}
+            kept = still_different(kept, found)
             if not kept:
                 break
         assert outcome is not None and kept is not None
-        return list(kept.values()), outcome
+        return kept, outcome
 
     def verdict(self, found: list[Difference], outcome: Outcome, seconds: float, fraction: float = 1.0) -> Verdict:
         agent = self._agent

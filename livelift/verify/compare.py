@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from livelift.verify.manifest import LISTING, DirectoryManifest, ManifestEntry, decode_entry, join
+from livelift.verify.manifest import CHANGING, LISTING, DirectoryManifest, ManifestEntry, decode_entry, join
 
 MISSING: Final = "missing on target"
 EXTRA: Final = "extra on target"
@@ -73,6 +73,20 @@ def split_intended(
         else:
             left.append(difference)
     return left, list(zip(intended, hits, strict=True))
+
+
+def still_different(before: Iterable[Difference] | None, now: Iterable[Difference]) -> list[Difference]:
+    """Of two comparisons of a system that is written to, the later one's differences that count: those that were there
+    ``before`` (None: this is the first), with the same value on the source. What has changed meanwhile is on its way,
+    and a file that is written to all the time is never the same twice; behind the fence nothing changes."""
+    values = None if before is None else {(d.map, d.path, d.field): d.source for d in before}
+    return [
+        d
+        for d in now
+        if d.fails
+        and not (d.field == UNREADABLE and d.source == CHANGING)
+        and (values is None or values.get((d.map, d.path, d.field)) == d.source)
+    ]
 
 
 def compare_directories(source: DirectoryManifest, target: DirectoryManifest) -> list[Difference]:

@@ -28,6 +28,9 @@ SHORT_XATTR: Final = 64
 """Xattr values up to this length stand in the row itself (an SELinux label, a capability set, a usual ACL); longer
 ones as BLAKE3."""
 
+CHANGING: Final = "it kept changing while it was read"
+"""Trouble of a row: the object was written to all the time."""
+
 LISTING: Final = b"/"
 """Name of the only row of a directory that could not be listed; its trouble says why. No object has this name."""
 

@@ -14,7 +14,7 @@ from livelift.model.entry import Attributes
 from livelift.platform.system import os
 from livelift.verify.cache import NOTHING_MAPPED, Cached, DigestCache, Mapped, may_keep
 from livelift.verify.content import EMPTY, content_steps
-from livelift.verify.manifest import ManifestEntry, encode_entry, entry_of, join, meta_of, row_of
+from livelift.verify.manifest import CHANGING, ManifestEntry, encode_entry, entry_of, join, meta_of, row_of
 
 ATTEMPTS: Final = 5
 """How often to look again at an object that changes while it is read. At a cut nothing changes; while following,
@@ -157,7 +157,7 @@ class Measurer:
         except OverflowError:
             _trouble(lot, counts, index, name, seen.st_mode, "a time or number beyond 64 bits")
         else:
-            _trouble(lot, counts, index, name, seen.st_mode, "it kept changing while it was read")
+            _trouble(lot, counts, index, name, seen.st_mode, CHANGING)
         finally:
             self._add(counts)
 

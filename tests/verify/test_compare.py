@@ -6,6 +6,7 @@ import pytest
 
 from livelift.errors import WireError
 from livelift.verify.compare import (
+    UNREADABLE,
     Difference,
     Intended,
     Prefixes,
@@ -15,8 +16,16 @@ from livelift.verify.compare import (
     describe,
     show,
     split_intended,
+    still_different,
 )
-from livelift.verify.manifest import LISTING, DirectoryManifest, ManifestEntry, directory_manifest, encode_entry
+from livelift.verify.manifest import (
+    CHANGING,
+    LISTING,
+    DirectoryManifest,
+    ManifestEntry,
+    directory_manifest,
+    encode_entry,
+)
 
 FILE = ManifestEntry(b"f", stat.S_IFREG | 0o644, 1, 2, 10, 1_000, content=b"c" * 32)
 DIRECTORY = ManifestEntry(b"d", stat.S_IFDIR | 0o755)
@@ -132,3 +141,15 @@ def test_prefixes_cover_whole_components() -> None:
 def test_bytes_for_people_hold_nothing_that_a_terminal_obeys() -> None:
     assert show(b"caf\xc3\xa9 \xff \x1b[2J\n\xe2\x80\xae") == "café \\xff \\x1b[2J\\n\\u202e"
     assert describe(with_(FILE, mode=0)) == "object of unknown type"
+
+
+def test_of_a_system_that_is_written_to_only_what_stands_still_and_differs_counts():
+    stale = Difference(0, b"stale", "size", "5", "4")
+    hot = Difference(0, b"hot", "size", "100", "90")
+    later = [stale, Difference(0, b"hot", "size", "110", "100"), Difference(0, b"new", "size", "1", "")]
+    first = still_different(None, [stale, hot, Difference(0, b"wal", UNREADABLE, CHANGING, "")])
+    assert first == [stale, hot]
+    assert still_different(first, later) == [stale]
+    assert still_different(first, []) == []
+    torn = Difference(0, b"torn", UNREADABLE, "Input/output error", "")
+    assert still_different([torn], [torn]) == [torn]
