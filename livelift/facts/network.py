@@ -46,6 +46,7 @@ def interfaces(host: Host) -> tuple[Interface, ...]:
                 master=host.real(f"{base}/master").rpartition("/")[2],
                 addresses=tuple(address for address, _ in known),
                 dynamic=any(dynamic for _, dynamic in known),
+                leased=tuple(address for address, dynamic in known if dynamic),
                 links=links_of(host, f"{base}/device"),
             )
         )

@@ -143,7 +143,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Interface(msgspec.Struct, frozen=True, kw_only=True):
-    """A network interface. ``kind``: physical, loopback, bridge, bond, vlan, virtual. ``addresses``: with the prefix.
+    """A network interface. ``kind``: physical, loopback, bridge, bond, vlan, virtual. ``addresses``: with the prefix;
+    ``leased``: those of them that a lease or a router advertisement made (``dynamic``: there are such).
 
     ``mac`` is the permanent one where the driver tells it. ``links``: from the NIC to the root of its bus.
     """
@@ -157,7 +158,12 @@ class Interface(msgspec.Struct, frozen=True, kw_only=True):
     master: str = ""
     addresses: tuple[str, ...] = ()
     dynamic: bool = False
+    leased: tuple[str, ...] = ()
     links: tuple[Link, ...] = ()
+
+    @property
+    def static(self) -> tuple[str, ...]:
+        return tuple(address for address in self.addresses if address not in self.leased)
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

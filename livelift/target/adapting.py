@@ -124,7 +124,7 @@ class Adapting:
             findings.raise_inhibitors()
             adapted = Adapted(
                 mode=IN_PLACE if in_place else LAYERS,
-                edits={edit.id: digest_of(edit.change) for edit in plan.edits},
+                edits=identities(plan),
                 watched=watched,
                 moves=moves(source, target, _policy(stage)),
                 findings=tuple(findings.to_dict()["findings"]),
@@ -176,7 +176,7 @@ class Adapting:
 
         def work(at: str) -> list[str]:
             plan = self.plan(stage, source, target, at)
-            now = {edit.id: digest_of(edit.change) for edit in plan.edits}
+            now = identities(plan)
             differing = [f"edit {id}" for id in sorted({*now, *adapted.edits}) if now.get(id) != adapted.edits.get(id)]
             changed = [f"/{path}" for path, seen in adapted.watched.items() if _changed(at, path, seen)]
             return [*differing, *changed]
@@ -269,6 +269,18 @@ def _sizes(change: Change, staged: str, target: str) -> Iterator[tuple[str, int]
                 if path.startswith("boot/"):
                     known = [os.path.getsize(p) for root in (staged, target) for p in glob.glob(f"{root}/boot/init*")]
                     yield path, max(INITRAMFS, 2 * max(known, default=0))
+
+
+def identities(plan: Plan) -> dict[str, str]:
+    """Id to digest of what an edit does: equal ones make the same. The directory of the target's boot loader counts by
+    its name only: the take-over puts files of its own into it, and looks itself whether the copy fits."""
+    found = {}
+    for edit in plan.edits:
+        change: Change = edit.change
+        if isinstance(change, CopyTree) and edit.id.startswith("boot-loader/"):
+            change = msgspec.structs.replace(change, files=0, size=0)
+        found[edit.id] = digest_of(change)
+    return found
 
 
 def watched_paths(plan: Plan) -> set[str]:

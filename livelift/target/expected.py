@@ -46,8 +46,8 @@ def addresses(source: ServerFacts, target: ServerFacts, policy: Policy) -> tuple
     """Static ones: with keep-target the target's own, with take-source those that come with the system."""
     if policy.network == "take-source":
         return tuple(address for address, _ in moves(source, target, policy))
-    cards = [nic for nic in target.interfaces if nic.kind == "physical" and not nic.dynamic]
-    return tuple(address for nic in cards for address in nic.addresses)
+    cards = [nic for nic in target.interfaces if nic.kind == "physical"]
+    return tuple(address for nic in cards for address in nic.static)
 
 
 def preview(root: str, target: ServerFacts, mounts: Sequence[str]) -> list[Finding]:

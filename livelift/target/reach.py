@@ -29,8 +29,8 @@ def missing(before: ServerFacts, now: Iterable[Interface]) -> list[tuple[str, st
     return [
         (address, nic.name)
         for nic in before.interfaces
-        if nic.kind == "physical" and not nic.dynamic and nic.name in cards
-        for address in nic.addresses
+        if nic.kind == "physical" and nic.name in cards
+        for address in nic.static
         if address.partition("/")[0] not in have
     ]
 

@@ -157,6 +157,7 @@ class ServerTarget:
         taking_part = {part.mountpoint for part in self._parts}
         others = [fs.mountpoint for fs in target.file_systems if fs.mountpoint not in taking_part]
         found = [*check_servers(source, target).findings, *layout(source, target, others).findings]
+        found = [finding for finding in found if finding.id != "port-taken"]  # by this agent
         if not self._memory.stage.settled:
             found += preview(self._root, target, [part.mountpoint for part in self._parts])
         why = "" if self._memory.stage.settled else self._adapting.why_not_layers()

@@ -50,8 +50,9 @@ def target_facts() -> ServerFacts:
 class TakeOverDouble:
     """Stands where the take-over stands; ``found`` is what it says of itself."""
 
-    def __init__(self, calls: list[str]) -> None:
+    def __init__(self, calls: list[str], live: Path) -> None:
         self.calls = calls
+        self.live = live
         self.found = Standing("old")
         self.options = Options()
         self.wrong: list[Finding] = []
@@ -64,7 +65,9 @@ class TakeOverDouble:
         self.calls.append(f"install {' '.join(mounts)}{' dry' if dry_run else ''}")
         self.options = options
         if not dry_run and not self.wrong:
-            Path(options.staged, "boot/livelift-takeover.img").write_text("image")
+            for boot in (Path(options.staged, "boot"), self.live / "boot"):  # both systems get the switch
+                (boot / "livelift-takeover.img").write_text("image")
+                (boot / "grub/livelift.cfg").write_text("switch")
             self.found = Standing("old", "installed")
         return self.wrong
 
@@ -107,7 +110,7 @@ class Scene:
         self.cut = False
         self.built: list[tuple[str, ...]] = []
         self.calls: list[str] = []
-        self.takeover = TakeOverDouble(self.calls)
+        self.takeover = TakeOverDouble(self.calls, self.target)
         files = {path: c if isinstance(c, str) else "x" * 8 for path, c in debian_old().items() if path[-1] != "/"}
         texts = {
             "/usr/lib/systemd/systemd": b"\x7fELF",

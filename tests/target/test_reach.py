@@ -20,7 +20,7 @@ def test_what_moved_in_does_not_push_the_targets_own_out() -> None:
 
 def test_what_was_never_there_or_comes_by_itself_is_left_alone() -> None:
     before = debian_target()
-    dynamic = change(before, interfaces=tuple(change(nic, dynamic=True) for nic in before.interfaces))
+    dynamic = change(before, interfaces=tuple(change(nic, leased=nic.addresses) for nic in before.interfaces))
     assert reach.missing(dynamic, cards(("enp0s3", ()))) == []
     assert reach.missing(before, cards(("eth0", ()))) == []
 

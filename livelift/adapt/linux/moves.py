@@ -17,7 +17,6 @@ def moves(source: ServerFacts, target: ServerFacts, policy: Policy) -> tuple[tup
     return tuple(
         (address, old.name)
         for old, _ in pairs
-        if not old.dynamic
-        for address in old.addresses
+        for address in old.static
         if not address.lower().startswith("fe80:")
     )

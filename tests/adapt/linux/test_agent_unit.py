@@ -27,10 +27,11 @@ def test_the_moved_system_gets_the_targets_unit_enabled() -> None:
 def test_static_addresses_move_with_take_source_and_no_others() -> None:
     source, target = debian_source(), debian_target()
     (lo, nic) = source.interfaces
-    with_more = change(nic, addresses=("192.0.2.10/24", "2001:db8::10/64", "fe80::1/64"))
+    known = ("192.0.2.10/24", "2001:db8::10/64", "2001:db8::abcd/64", "fe80::1/64")
+    with_more = change(nic, addresses=known, dynamic=True, leased=("2001:db8::abcd/64",))
     source = change(source, interfaces=(lo, with_more))
     assert moves(source, target, Policy()) == ()
     taken = Policy(network="take-source")
     assert moves(source, target, taken) == (("192.0.2.10/24", "ens3"), ("2001:db8::10/64", "ens3"))
-    dynamic = change(source, interfaces=(lo, change(with_more, dynamic=True)))
+    dynamic = change(source, interfaces=(lo, change(with_more, leased=known)))
     assert moves(dynamic, target, taken) == ()
