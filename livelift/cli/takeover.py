@@ -59,6 +59,7 @@ def register(verbs: Any) -> None:
         "In the new system: boots are no longer counted, the boot loader is renewed, there is no way back.",
         commit,
     )
+    committing.add_argument("--ignore", metavar="ID", action="append", default=[], help="a finding that does not count")
     committing.add_argument("--free", action="store_true", help="delete the old system's tree")
     _dry(committing)
 
@@ -170,7 +171,7 @@ def commit(options: argparse.Namespace) -> int:
     takeover = TakeOver()
     if options.dry_run:
         return _show(options, takeover.standing())
-    found = Findings(takeover.commit(options.free))
+    found = Findings(takeover.commit(options.free, options.ignore))
     print_json(found.to_dict()) if options.json else print(found.to_text())
     return 0
 

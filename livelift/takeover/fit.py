@@ -65,14 +65,11 @@ def fit_staged(top: str, config: Config, live: str) -> None:
         directory.drop("next_entry", switch.TRIES)
 
 
-def end_counting(top: str, config: Config) -> None:
-    """The menu of the new system boots it, whatever happens from here on; the stage's entries stay for now."""
+def show_menu(top: str, config: Config) -> None:
+    """The adapted menu takes the place of ours, if there is one; the mode stays what it is."""
     with BootDirectory(top, config.directory) as directory:
-        if switch.is_own_menu(directory.text(switch.MENU)):
-            if not directory.has(switch.ADAPTED):
-                return
+        if switch.is_own_menu(directory.text(switch.MENU)) and directory.has(switch.ADAPTED):
             directory.put_adapted_menu(counted=True)
-        directory.set_mode(switch.IDLE, config)
 
 
 def has_menu(top: str, config: Config) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from livelift.checks.findings import Finding, Level
@@ -52,8 +52,12 @@ def _become_default(site: Site, host: Host, records: Records, config: Config) ->
         directory.drop(switch.TRIES)
         if directory.mode() == switch.COUNTED:
             return
-        adapted = directory.text(switch.ADAPTED)
-        why = "GRUB cannot count" if config.counting == "stage" else _why_not_adapted(host, adapted)
+        if config.counting == "stage":
+            why = "GRUB cannot count"
+        elif not directory.has(switch.ADAPTED):
+            why = "there is no menu that was adapted"
+        else:
+            why = "; ".join(finding.diagnosis for finding in wrong_menu(host))
         if why:
             records.log(f"the new system starts by way of the stage until the commit: {why}")
             if config.counting != "stage":
@@ -64,11 +68,9 @@ def _become_default(site: Site, host: Host, records: Records, config: Config) ->
     site.sync(config)
 
 
-def _why_not_adapted(host: Host, adapted: str) -> str:
-    if not adapted:
-        return "there is no menu that was adapted"
-    wrong = [finding for finding in check_boot(host, collect(host)) if finding.level is Level.INHIBITOR]
-    return "; ".join(finding.diagnosis for finding in wrong)
+def wrong_menu(host: Host) -> list[Finding]:
+    """Why the menu of the system that runs, or the adapted one that waits, would not start it."""
+    return [finding for finding in check_boot(host, collect(host)) if finding.level is Level.INHIBITOR]
 
 
 def back(site: Site) -> None:
@@ -83,19 +85,30 @@ def back(site: Site) -> None:
         site.sync(config)
 
 
-def commit(site: Site, free: bool) -> list[Finding]:
-    """The new system is final. ``free``: the old tree is deleted. What could not be done is found, and the machine
-    boots all the same. StateError: it has not confirmed, or no menu could be made; call it again."""
-    with _standing_new(site) as (records, config, state):
-        if state.phase not in (CONFIRMED, COMMITTING):
-            raise StateError("the new system has not confirmed", remedy="see livelift takeover status")
+def commit(site: Site, host: Host, free: bool, ignored: Collection[str] = ()) -> list[Finding]:
+    """The new system is final. ``free``: the old tree is deleted. ``ignored``: ids of findings of `check_boot`.
+
+    A program that fails is a finding. StateError: it has not confirmed, or its menu would not start it; until then
+    every boot still leads to it by way of the stage. Call it again."""
+    with site.opened() as (records, config, state):
+        system = site.system()
+        if state.phase != COMMITTING and (system, state.phase) != ("new", CONFIRMED):
+            raise StateError(
+                f"the {system} system stands, the take-over is {state.phase}", remedy="see livelift takeover status"
+            )
         findings = list(_tell_own_boot())
         top = site.top(config.boot)
         records.write_state(state._replace(phase=COMMITTING, at=time.time_ns()))
-        fit.end_counting(top, config)
+        fit.show_menu(top, config)
         findings += _renew(site, config)
         if not fit.has_menu(top, config):
             raise StateError("the new system has no boot menu of its own", remedy="run update-grub, then commit again")
+        if wrong := [finding for finding in wrong_menu(host) if finding.id not in ignored]:
+            raise StateError(
+                "the new system's own menu would not start it: "
+                + "; ".join(f"{finding.diagnosis} [{finding.id}]" for finding in wrong),
+                remedy="mend that, then commit again",
+            )
         fit.unfit(top, config)
         fit.remove_unit(site.root)
         if state.shot == oneshot.BOOTNEXT:

@@ -10,7 +10,7 @@ Every call may be repeated after an interruption. They do not run beside each ot
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from livelift.checks.findings import Finding
@@ -97,9 +97,13 @@ class TakeOver:
         """See `moved.back`."""
         moved.back(self._site)
 
-    def commit(self, free: bool = False) -> list[Finding]:
+    def commit(self, free: bool = False, ignored: Collection[str] = ()) -> list[Finding]:
         """See `moved.commit`."""
-        return moved.commit(self._site, free)
+        host = Host(self._site.root)
+        try:
+            return moved.commit(self._site, host, free, ignored)
+        finally:
+            host.close()
 
     def standing(self) -> Standing:
         """CorruptError: what is written down is damaged."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from livelift.adapt.linux.grubenv import environment
+from livelift.checks.findings import Finding, Level
 from livelift.errors import StateError
 from livelift.facts.host import Host
 from livelift.platform.linux import files
@@ -21,6 +22,7 @@ from livelift.takeover.records import RETURNED, Records
 from livelift.takeover.swap import place_for
 from tests.edits.killer import run_until
 from tests.loopfs import loop_filesystem
+from tests.takeover.grub import STOCK
 from tests.takeover.world import Hands, World, clear
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(300)]
@@ -53,7 +55,7 @@ def make(disks: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(files, "syncfs", lambda fd: None)
     monkeypatch.setattr(confirm, "look", lambda host, wanted: [])
     monkeypatch.setattr(confirm, "look_at_network", lambda host, wanted: [])
-    monkeypatch.setattr(moved, "_why_not_adapted", lambda host, adapted: "" if adapted else "none")
+    monkeypatch.setattr(moved, "wrong_menu", lambda host: [])
 
     def fresh(**options: object) -> World:
         clear(*disks)
@@ -124,6 +126,76 @@ def test_where_grub_cannot_write_the_stage_counts(make: Make) -> None:
         assert world.boot() == ("stage", "new")
     assert world.boot() == ("stage", "old")
     world.check("old")
+
+
+def commit(world: World, free: bool = False) -> list[Finding]:
+    host = Host(world.places["/"])
+    try:
+        return moved.commit(world.site(), host, free)
+    finally:
+        host.close()
+
+
+@pytest.mark.parametrize("counting", ["grub", "stage"])
+@pytest.mark.parametrize("free", [False, True])
+def test_committed(make: Make, counting: str, free: bool) -> None:
+    world = make(counting=counting)
+    arming.arm(world.site())
+    world.boot()
+    with pytest.raises(StateError, match="new system stands, the take-over is trying"):
+        commit(world)
+    confirm_it(world)
+    assert commit(world, free) == []
+    assert world.ran == [("update-grub",)]
+    assert world.boot()[0] == "own" and world.name() == "new" and world.system() == "old", "the next one's old system"
+    root, boot = Path(world.places["/"]), Path(world.top, world.config.directory)
+    assert sorted(p.name for p in boot.iterdir()) == ["grub.cfg", "grubenv", "i386-pc"]
+    assert (boot / "grub.cfg").read_text() == STOCK.replace("SYSTEM", "new")
+    assert not list(root.rglob("*livelift-*")) and not list((root / ".livelift").glob("takeover*"))
+    staged = Path(place_for(str(root)))
+    assert staged.exists() != free
+    if not free:
+        assert world.sides() == world.before[::-1]
+
+
+def test_a_menu_that_would_not_start_it_is_not_final(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make()
+    arming.arm(world.site())
+    world.boot()
+    wrong = Finding("probe-root", Level.INHIBITOR, "its root is not here")
+    monkeypatch.setattr(moved, "wrong_menu", lambda host: [wrong])
+    confirm_it(world)
+    for _ in range(4):
+        assert world.boot() == ("stage", "new"), "by way of the stage, and not counted by GRUB"
+        confirm_it(world)
+    with pytest.raises(StateError, match=r"its root is not here \[probe-root\]"):
+        commit(world)
+    for _ in range(4):
+        assert world.boot() == ("stage", "new")
+    monkeypatch.setattr(moved, "wrong_menu", lambda host: [])
+    commit(world)
+    assert world.boot()[0] == "own" and world.name() == "new"
+
+
+def test_death_at_every_call_of_the_commit(make: Make, every: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The new system starts whatever happens, and the commit can be made again."""
+    at, finished = 0, False
+    while not finished:
+        world = make(counting="stage" if at % 2 else "grub")
+        arming.arm(world.site())
+        world.boot()
+        confirm_it(world)
+        finished = run_until(monkeypatch, at, lambda world=world: commit(world, True))
+        if (Path(world.places["/"]) / ".livelift/takeover/config.json").exists():
+            for _ in range(3):
+                world.boot()
+                assert world.name() == "new", at
+                if world.system() == "new":
+                    confirm_it(world)
+            commit(world, True)
+        assert world.boot()[0] == "own" and world.name() == "new"
+        at += every
+    assert at > 20
 
 
 def test_over_again_after_it_came_back(make: Make) -> None:

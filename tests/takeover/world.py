@@ -132,6 +132,10 @@ class World:
     def system(self) -> str:
         return standing_at(self.places["/"])
 
+    def name(self) -> str:
+        """Which system is in the live place, as itself says."""
+        return Path(self.places["/"], "etc/name").read_text()
+
     def state(self) -> State:
         records = Records(self.places["/"])
         try:
