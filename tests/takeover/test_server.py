@@ -274,7 +274,9 @@ def test_nothing_is_installed(tmp_path: Path) -> None:
     for act in (takeover.arm, takeover.disarm):
         with pytest.raises(StateError, match="no take-over is installed"):
             act()
-    for act in (takeover.back, takeover.commit, takeover.confirm):
+    with pytest.raises(StateError, match="no take-over is installed"):
+        takeover.commit()
+    for act in (takeover.back, takeover.confirm):
         with pytest.raises(StateError, match="the old system stands"):
             act()
     takeover.uninstall()
