@@ -17,6 +17,9 @@ SYSTEMD: Final = ("lib/systemd/systemd", "usr/lib/systemd/systemd")
 RUNNING: Final = ("running", "exited", "listening", "active")
 """Sub-states of a unit that is active (systemctl list-units)."""
 
+STARTING: Final = ("initializing", "starting")
+"""systemctl(1), is-system-running: units that will fail may not have been tried yet."""
+
 
 def unit_text(agent: str) -> str:
     """``agent``: path of the agent file, the same in both systems. Started by sh: SELinux lets init start that, and not
@@ -40,9 +43,11 @@ WantedBy=multi-user.target
 
 def look(host: Host, wanted: Confirm) -> list[str]:
     """What is missing, one line each; empty if all is well."""
+    started = host.run("systemctl", "show", "--property=SystemState", "--value").strip()
     states = parse_all_units(host.run("systemctl", "list-units", "--all", "--plain", "--no-legend", "--no-pager"))
     return [
         *look_at_network(host, wanted),
+        *(["the system is still starting"] if started in STARTING else []),
         *missing_services(states, wanted.services),
         *newly_failed(states, wanted.failed),
     ]

@@ -28,6 +28,8 @@ from livelift.takeover.records import BACK, CONFIRMED, RETURNED, TRYING, Config,
 from livelift.takeover.swap import Swap, place_for, standing_at
 
 TROUBLE = (OSError, LiveliftError, ValueError)
+LABELLING = 6
+"""Times as long may a start take that is not the last one allowed: it writes SELinux labels to every file."""
 
 
 class Hands(Protocol):
@@ -85,9 +87,10 @@ class Stage:
         if decision.way == STAY:
             return self._stay(state, standing)
         reason = decision.reason
+        seconds = config.seconds if state.starts + 1 >= config.starts else config.seconds * LABELLING
         if decision.way == FORWARD:
             try:
-                self._hands.guard(config.seconds, config.hardware)
+                self._hands.guard(seconds, config.hardware)
                 self._hands.open()
                 return self._forward(state)
             except TROUBLE as error:

@@ -66,13 +66,19 @@ def test_the_route() -> None:
 
 
 def test_all_of_it_on_a_machine(tmp_path: Path) -> None:
-    answers = {"systemctl list-units": UNITS, "ip -j": "[]", "ip -6 -j": "[]"}
+    answers = {
+        "systemctl list-units": UNITS,
+        "systemctl show --property=SystemState": "starting\n",
+        "ip -j": "[]",
+        "ip -6 -j": "[]",
+    }
     host = Host(str(plant(tmp_path, {"/sys/class/net": None})), programs(answers))
     try:
         missing = confirm.look(host, Confirm(("nginx.service", "late.service"), ("mnt-data.mount",), (), True))
         assert missing == [
             "no network card has an address",
             "there is no default route",
+            "the system is still starting",
             "late.service is start-pre",
             "mdmonitor.service has failed",
         ]
