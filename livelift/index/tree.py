@@ -19,7 +19,20 @@ from livelift.errors import CorruptError
 from livelift.log.segment import REMEDY
 from livelift.merge.blocks import DIGEST
 from livelift.model.entry import Stamp, stamp_of
-from livelift.model.record import BaseFile, Gap, Kind, Link, Make, Range, Record, Reflink, Rename, SetAttributes, Unlink
+from livelift.model.record import (
+    BaseFile,
+    Changed,
+    Gap,
+    Kind,
+    Link,
+    Make,
+    Range,
+    Record,
+    Reflink,
+    Rename,
+    SetAttributes,
+    Unlink,
+)
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS entry (
@@ -230,6 +243,9 @@ class TreeIndex:
             case SetAttributes():
                 a = body.attributes
                 self._stamp(body.oid, a.mode, stamp_of(a))
+            case Changed():
+                if body.mode is not None:
+                    self._db.execute("UPDATE entry SET mode=? WHERE oid=?", (body.mode, body.oid))
             case Gap():
                 if kind is Kind.GAP and body.oid:
                     self.forget(body.oid)

@@ -50,6 +50,7 @@ class Kind(IntEnum):
     ATTRIBUTES = 80
     XATTR_SET = 81
     XATTR_REMOVE = 82
+    CHANGED = 83
     # control: 96..127
     VOLUME = 96
     GAP = 97
@@ -160,6 +161,19 @@ class Xattr(msgspec.Struct, frozen=True, array_like=True, gc=False):
     key: bytes
 
 
+class Changed(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """CHANGED: these attributes are now so, as chmod, chown and utimes set them; None: as it was. Times in ns."""
+
+    oid: int
+    parent: int
+    name: bytes
+    mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
+    atime: int | None = None
+    mtime: int | None = None
+
+
 class Volume(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """VOLUME: a file system of the source takes part from here on under this index."""
 
@@ -184,7 +198,9 @@ class Mark(msgspec.Struct, frozen=True, array_like=True, gc=False):
     label: str = ""
 
 
-Body = Make | BaseFile | Range | Reflink | Link | Unlink | Rename | SetAttributes | Xattr | Volume | Gap | Mark
+Body = (
+    Make | BaseFile | Range | Reflink | Link | Unlink | Rename | SetAttributes | Xattr | Changed | Volume | Gap | Mark
+)
 
 BODY_OF: Final[dict[Kind, type[Body]]] = {
     Kind.CREATE: Make,
@@ -212,6 +228,7 @@ BODY_OF: Final[dict[Kind, type[Body]]] = {
     Kind.ATTRIBUTES: SetAttributes,
     Kind.XATTR_SET: Xattr,
     Kind.XATTR_REMOVE: Xattr,
+    Kind.CHANGED: Changed,
     Kind.VOLUME: Volume,
     Kind.GAP: Gap,
     Kind.GAP_CLOSED: Gap,

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Callable, Sequence
 from typing import Final, cast
 
-from livelift.model.record import Kind, Record, SetAttributes, Xattr
+from livelift.model.record import Changed, Kind, Record, SetAttributes, Xattr
 from livelift.replay import attributes, content, names
 from livelift.replay.barriers import attempt
 from livelift.replay.directories import Directory
@@ -47,6 +47,12 @@ def remove_xattr(hands: Hands, directory: Directory, record: Record) -> None:
     attributes.remove_xattr(hands, directory, body.name, where, body.key)
 
 
+def change(hands: Hands, directory: Directory, record: Record) -> None:
+    """CHANGED of anything but a directory."""
+    body = cast(Changed, record.body)
+    attributes.change(hands, directory, body.name, b"/proc/self/fd/%d/%b" % (directory.fd, body.name), body)
+
+
 PARALLEL: Final[dict[Kind, Action]] = {
     Kind.CREATE: names.create,
     Kind.SYMLINK: names.make_symlink,
@@ -64,6 +70,7 @@ PARALLEL: Final[dict[Kind, Action]] = {
     Kind.ATTRIBUTES: set_attributes,
     Kind.XATTR_SET: set_xattr,
     Kind.XATTR_REMOVE: remove_xattr,
+    Kind.CHANGED: change,
 }
 """Kinds that concern one object in one directory; on different objects they may run at the same time."""
 

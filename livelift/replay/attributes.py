@@ -13,6 +13,7 @@ import stat
 from typing import Final
 
 from livelift.model.entry import Attributes
+from livelift.model.record import Changed
 from livelift.platform.linux.inode_flags import (
     BARRIERS,
     PROJINHERIT,
@@ -80,6 +81,30 @@ def complete(hands: Hands, directory: Directory, name: bytes, fd: int, a: Attrib
         _refused(hands, directory, name, "times", error)
     if fd >= 0 and (flags & ~BARRIERS | a.flags) & SETTABLE:
         _flags(hands, directory, name, fd, a.flags)
+
+
+def change(hands: Hands, directory: Directory, name: bytes, where: int | bytes, body: Changed) -> None:
+    """Some attributes, as a call has set them. PermissionError goes to the caller: it may be a barrier."""
+    follow = isinstance(where, int)
+    status = os.stat(where, follow_symlinks=follow)
+    mode = body.mode
+    owner = (status.st_uid if body.uid is None else body.uid, status.st_gid if body.gid is None else body.gid)
+    try:
+        if owner != (status.st_uid, status.st_gid):
+            os.chown(where, *owner, follow_symlinks=follow)
+            mode = status.st_mode if mode is None else mode  # set-id bits go with the owner
+        if mode is not None and not stat.S_ISLNK(status.st_mode):
+            os.chmod(where, mode & 0o7777)
+        if body.atime is not None or body.mtime is not None:
+            times = (
+                status.st_atime_ns if body.atime is None else body.atime,
+                status.st_mtime_ns if body.mtime is None else body.mtime,
+            )
+            os.utime(where, ns=times, follow_symlinks=follow)
+    except PermissionError:
+        raise
+    except OSError as error:
+        _refused(hands, directory, name, "attributes", error)
 
 
 def early_flags(hands: Hands, directory: Directory, name: bytes, fd: int, flags: int) -> None:

@@ -28,7 +28,7 @@ from livelift.replay.workers import Item, Workers
 
 GROUP: Final = 2048
 """Records between two looks at the limits; bounds the memory of a group, not its meaning."""
-_DIRECTORY_KINDS: Final = frozenset({Kind.ATTRIBUTES, Kind.XATTR_SET, Kind.XATTR_REMOVE})
+_DIRECTORY_KINDS: Final = frozenset({Kind.ATTRIBUTES, Kind.XATTR_SET, Kind.XATTR_REMOVE, Kind.CHANGED})
 _LOST: Final = "lost"  # instead of a boot id: pages that we wrote may never have reached the disk
 
 

@@ -6,7 +6,7 @@ import stat
 from typing import cast
 
 from livelift.errors import WireError
-from livelift.model.record import Kind, Link, Make, Record, Reflink, Rename, SetAttributes, Unlink, Xattr
+from livelift.model.record import Changed, Kind, Link, Make, Record, Reflink, Rename, SetAttributes, Unlink, Xattr
 from livelift.platform.linux.files import RENAME_EXCHANGE
 from livelift.replay import attributes, content, names
 from livelift.replay.apply import guarded
@@ -20,7 +20,7 @@ def is_step(record: Record, directories: Directories) -> bool:
     """Whether a record of a parallel kind must run alone all the same: attributes of a directory."""
     if record.kind is Kind.ATTRIBUTES:
         return stat.S_ISDIR(cast(SetAttributes, record.body).attributes.mode)
-    return directories.has(cast(Xattr, record.body).oid)  # XATTR_SET, XATTR_REMOVE
+    return directories.has(cast(Xattr | Changed, record.body).oid)  # XATTR_SET, XATTR_REMOVE, CHANGED
 
 
 def other_place(record: Record) -> tuple[int, bytes] | None:
@@ -65,13 +65,15 @@ def _bind_root(hands: Hands, directories: Directories, record: Record) -> Confli
 
 
 def change_directory(hands: Hands, directories: Directories, record: Record) -> Conflict | None:
-    """ATTRIBUTES, XATTR_SET, XATTR_REMOVE of a directory."""
-    body = cast(SetAttributes | Xattr, record.body)
+    """ATTRIBUTES, XATTR_SET, XATTR_REMOVE, CHANGED of a directory."""
+    body = cast(SetAttributes | Xattr | Changed, record.body)
     here = directories.open(body.oid)
 
     def action() -> None:
         if isinstance(body, SetAttributes):
             attributes.complete(hands, here, b"", here.fd, body.attributes)
+        elif isinstance(body, Changed):
+            attributes.change(hands, here, b"", here.fd, body)
         elif record.kind is Kind.XATTR_SET:
             attributes.set_xattr(hands, here, b"", here.fd, body.key, bytes(record.payload))
         else:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 LABEL: Final = "copy:"
 """Begins the label of the mark; behind it the number under which the target knows the copy."""
 
-STILL: Final = 10.0
+STILL: Final = 60.0
 """Seconds for which readers of changes are held up at most, so that what they put into the log can be caught up with.
 What they have begun ends first; that is never a file's content."""
 
@@ -167,10 +167,14 @@ class _Seeker:
                     self._found.wait(LOOK)
                     continue
                 agent.changes.still.set()
-                until = now + STILL
-                while not waits and time.monotonic() < until and not self._found.wait(LOOK):
+                until = min(now + STILL, deadline)
+                while not waits and now < until and not self._found.wait(LOOK):
+                    if now - said >= 1.0:
+                        said = now
+                        yield self._reason
                     with agent.journal.lock:
                         waits = self._waits()
+                    now = time.monotonic()
                 agent.changes.still.clear()
         finally:
             agent.changes.still.clear()

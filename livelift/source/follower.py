@@ -14,7 +14,7 @@ from livelift.merge.brackets import Brackets
 from livelift.merge.names import Emit, Forget, Namer, ReadContent, Seen, Step, WalkDirectory, exchanges
 from livelift.merge.told import as_named
 from livelift.model.entry import stamp_of
-from livelift.model.record import Link, Make, Range, Record, Reflink, Rename, SetAttributes, Unlink, Xattr
+from livelift.model.record import Changed, Link, Make, Range, Record, Reflink, Rename, SetAttributes, Unlink, Xattr
 from livelift.ports import Capture, Event, Exact, Lost, Named, Op, Synced, ordered
 from livelift.ports import Dirty as DirtyEvent
 from livelift.source.dirty import Dirty
@@ -366,7 +366,7 @@ class Follower:
         body = event.record.body
         if isinstance(body, Make | Link | Unlink | Rename):
             self._one_name(*as_named(event.record), event.record)
-        elif isinstance(body, Range | SetAttributes | Xattr | Reflink):
+        elif isinstance(body, Range | SetAttributes | Xattr | Reflink | Changed):
             self._told.put([event])
         else:
             raise ValueError(f"a capture told a record of the kind {event.record.kind.name}")

@@ -7,7 +7,7 @@ import stat
 import msgspec
 
 from livelift.merge.brackets import Brackets
-from livelift.model.record import Range, Record, Reflink, SetAttributes, Xattr
+from livelift.model.record import Changed, Range, Record, Reflink, SetAttributes, Xattr
 from livelift.ports import Dirty as DirtyEvent
 from livelift.ports import Event, Exact
 from livelift.source.dirty import Dirty
@@ -41,7 +41,7 @@ class ToldContent:
             records: list[Record] = []
             for event in events:
                 record, body = event.record, event.record.body
-                assert isinstance(body, Range | SetAttributes | Xattr | Reflink)
+                assert isinstance(body, Range | SetAttributes | Xattr | Reflink | Changed)
                 if self._brackets.is_open(body.oid):
                     self._wait(body.oid, event)
                     continue

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from livelift.model.entry import Stamp, stamp_of
-from livelift.model.record import BaseFile, Gap, Kind, Link, Make, Range, Record, Rename, SetAttributes, Unlink
+from livelift.model.record import BaseFile, Changed, Gap, Kind, Link, Make, Range, Record, Rename, SetAttributes, Unlink
 
 NEVER = Stamp(-1, 0, 0)
 
@@ -110,6 +110,10 @@ class DictIndex:
                     self.rows[parent, name] = other
             case SetAttributes(oid, _, _, a):
                 self.stamp(oid, stamp_of(a), a.mode)
+            case Changed(oid, _, _, mode):
+                row = self.of(oid)
+                if row is not None and mode is not None:
+                    self.stamp(oid, row.stamp, mode)
             case Gap(oid):
                 if kind is Kind.GAP and oid:
                     self.stamp(oid, NEVER)

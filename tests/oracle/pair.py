@@ -73,10 +73,17 @@ def why_unavailable() -> str:
 class Agent:
     """One agent process. Its output goes to files, so that killing it loses nothing and blocks nothing."""
 
-    def __init__(self, name: str, arguments: Sequence[str], log: Path, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        log: Path,
+        prefix: Sequence[str] = (),
+        program: Sequence[str] = LIVELIFT,
+    ) -> None:
         self.name = name
         self.log = log
-        self.command = [*prefix, *LIVELIFT, *arguments]
+        self.command = [*prefix, *program, *arguments]
         self._start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as out, log.with_suffix(".stderr").open("ab") as err:
             self.process = subprocess.Popen(
@@ -141,7 +148,8 @@ class LivePair:
 
     ``work`` receives both state directories (but for a given ``source_state``) and all output. With ``proxy`` the link
     goes through a `TcpProxy` that the test can cut and whose byte counters do not depend on what the agents say.
-    ``prefix`` goes before each command (a program that puts itself into a cgroup and executes the rest).
+    ``prefix`` goes before each command (a program that puts itself into a cgroup and executes the rest);
+    ``source_program`` stands for Livelift on the source's side.
     """
 
     def __init__(
@@ -155,6 +163,7 @@ class LivePair:
         target_arguments: Sequence[str] = (),
         prefix: Sequence[str] = (),
         source_state: Path | None = None,
+        source_program: Sequence[str] | None = None,
     ) -> None:
         self.maps = [argument for source, target in maps for argument in ("--map", f"{source}={target}")]
         source_state = source_state or work / "source-state"
@@ -165,6 +174,7 @@ class LivePair:
         self._capture = ["--capture", capture] if capture else []
         self._extra: dict[Side, list[str]] = {"source": list(source_arguments), "target": list(target_arguments)}
         self._prefix = prefix
+        self._program = {"source": source_program or LIVELIFT, "target": LIVELIFT}
         self._pairing: dict[str, Any] = {}
         self._starts = 0
         self.agents: dict[Side, Agent] = {}
@@ -200,7 +210,8 @@ class LivePair:
         state = ["--state", str(self.states[side])]
         log = self.work / f"{side}-{self._starts}.json"
         self._starts += 1
-        agent = Agent(side, [side, *arguments, *state, "--json", *capture, *self._extra[side]], log, self._prefix)
+        words = [side, *arguments, *state, "--json", *capture, *self._extra[side]]
+        agent = Agent(side, words, log, self._prefix, self._program[side])
         self.agents[side] = agent
         return agent
 

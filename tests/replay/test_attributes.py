@@ -15,7 +15,7 @@ from unittest import mock
 import pytest
 
 from livelift.model.job import Map
-from livelift.model.record import Kind
+from livelift.model.record import Changed, Kind
 from livelift.platform.linux.inode_flags import APPEND, IMMUTABLE, NOATIME, NODUMP, SETTABLE, get_flags, set_flags
 from livelift.replay.replayer import Replayer
 from tests.replay.conftest import Place
@@ -83,6 +83,32 @@ def test_everything_at_once_and_back(ext4: Place) -> None:
         entry = snapshot(ext4.top, times=True)[name]
         assert (stat.S_IMODE(entry[0]), entry[1], entry[2], entry[5], entry[-1]) == (0o640, 0, 0, {}, T)
         assert flags_of(ext4, name) == 0
+
+
+@pytest.mark.root
+def test_what_one_call_changed_leaves_the_rest(ext4: Place) -> None:
+    log = ext4.log
+    log.base(10, ROOT, b"f", b"content", mode=stat.S_IFREG | 0o4755, mtime=50, atime=60)
+    log.mkdir(11, ROOT, b"d", directory(0o750, mtime=50))
+    log.symlink(12, ROOT, b"l", b"f", mtime=50)
+    ext4.apply()
+
+    def change(oid: int, name: bytes, **what: int) -> tuple[Any, ...]:
+        log.add(Kind.CHANGED, Changed(oid, ROOT, name, **what))
+        ext4.apply()
+        st = os.lstat(ext4.path(name))
+        return stat.S_IMODE(st.st_mode), st.st_uid, st.st_gid, st.st_atime_ns, st.st_mtime_ns
+
+    assert change(10, b"f", uid=1001) == (0o4755, 1001, 0, 60, 50), "chown alone would take the set-id bit"
+    assert change(10, b"f", gid=7, mode=stat.S_IFREG | 0o640) == (0o640, 1001, 7, 60, 50)
+    assert change(10, b"f", mtime=-5) == (0o640, 1001, 7, 60, -5)
+    assert change(10, b"f", atime=9) == (0o640, 1001, 7, 9, -5)
+    assert change(11, b"d", mode=stat.S_IFDIR | 0o700, uid=5)[:3] == (0o700, 5, 0)
+    assert change(12, b"l", uid=6, mtime=8) == (0o777, 6, 0, change(12, b"l", uid=6)[3], 8)
+    assert os.stat(ext4.path(b"f")).st_uid == 1001, "the link, not what it leads to"
+    log.attributes(10, ROOT, b"f", attributes(flags=IMMUTABLE))
+    assert change(10, b"f", mode=stat.S_IFREG | 0o600)[0] == 0o600
+    unlock(ext4, b"f")
 
 
 @pytest.mark.root

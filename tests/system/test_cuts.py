@@ -23,7 +23,7 @@ from tests.oracle.pair import SLOW, LivePair
 pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(1800), pytest.mark.usefixtures("agents")]
 
 CUTS = int(os.environ.get("LIVELIFT_CUTS", "5"))
-PAUSE = 0.03 * SLOW
+PAUSE = 0.05 * SLOW
 """Seconds between two rounds of the ladder, which are 16 changes: an agent in an emulated machine is slow, too."""
 
 

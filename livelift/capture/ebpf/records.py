@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from livelift.capture.ebpf import names
+from livelift.capture.ebpf import attributes, names
 from livelift.model.entry import object_id
 from livelift.model.record import Kind, Range, Record
 from livelift.ports import Dirty, Exact, Lost, Named
@@ -115,7 +115,8 @@ def _decode(sample: bytes, boot: int) -> Told:
             event = Exact(Record(Kind.WRITE, Range(oid, 0, b"", offset, length, kept), payload, time))
         return Told(op, task, oid, offset, length, payload, time, event, flags)
     if op in _ATTRIBUTES:
-        return Told(op, task, oid, offset, length, _NOTHING, time, Dirty(oid, False, 0, b"", b"", time), flags)
+        attribute = _attribute(op, oid, offset, length, flags, memoryview(sample)[HEAD.size :], time)
+        return Told(op, task, oid, 0, 0, _NOTHING, time, attribute, flags)
     (count,) = LENGTH.unpack_from(sample, HEAD.size)
     told = Told(op, task, oid, offset, count, _NOTHING, time, None, flags)
     if op is Operation.DIRTY:
@@ -134,3 +135,11 @@ def _name(op: Operation, volume: int, inode: int, directory: int, data: memoryvi
     if op is Operation.LOOK:
         return names.touched(volume, directory, data, time)
     return names.moved(volume, inode, directory, data, time, op is Operation.SWAP)
+
+
+def _attribute(op: Operation, oid: int, offset: int, length: int, flags: int, data: memoryview, time: int) -> Event:
+    if op is Operation.CHANGED:
+        return attributes.changed(oid, data, time)
+    if op is Operation.XATTR:
+        return attributes.xattr(oid, offset, length, bool(flags & GONE), data, time)
+    return Dirty(oid, False, 0, b"", b"", time)
