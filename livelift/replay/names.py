@@ -15,7 +15,7 @@ from livelift.model.entry import Attributes
 from livelift.model.record import Kind, Link, Make, Record, Rename, Unlink
 from livelift.platform.linux.files import RENAME_EXCHANGE, RENAME_WHITEOUT, renameat2
 from livelift.platform.linux.inode_flags import BARRIERS
-from livelift.replay import attributes
+from livelift.replay import attributes, cross_links
 from livelift.replay.content import create_or_open
 from livelift.replay.directories import OPEN_DIRECTORY, Directory
 from livelift.replay.hands import Hands
@@ -129,12 +129,15 @@ def link(hands: Hands, directory: Directory, old: Directory, record: Record) -> 
         there = os.stat(body.old_name, dir_fd=old.fd, follow_symlinks=False)
         if (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
             return
+        if here.st_dev != there.st_dev:
+            cross_links.copy(hands, old, body.old_name, directory, body.name)
+            return
         os.unlink(body.name, dir_fd=directory.fd)
         os.link(body.old_name, body.name, src_dir_fd=old.fd, dst_dir_fd=directory.fd, follow_symlinks=False)
     except OSError as error:
-        if error.errno == errno.EXDEV:
-            raise Disagreement(body.oid, "cannot link across file systems") from error
-        raise
+        if error.errno != errno.EXDEV:
+            raise
+        cross_links.copy(hands, old, body.old_name, directory, body.name)
 
 
 def unlink(hands: Hands, directory: Directory, record: Record) -> None:

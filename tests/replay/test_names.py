@@ -12,6 +12,7 @@ from livelift.errors import UsageError, WireError
 from livelift.model.entry import limbo
 from livelift.model.job import Map
 from livelift.model.record import Kind
+from livelift.platform.linux import inode_flags
 from livelift.platform.linux.files import RENAME_EXCHANGE, RENAME_WHITEOUT
 from livelift.replay.replayer import Replayer
 from livelift.replay.trouble import ReplicaError
@@ -288,15 +289,47 @@ def test_two_file_systems(tmp_path: Path, ext4_mount: Path) -> None:
         log.link(10, ROOT, b"a", 20, b"linked")
         log.rename(10, ROOT, b"a", 20, b"moved")
         result = place.replayer.apply(log.take())
-        assert [conflict.detail for conflict in result.conflicts] == [
-            "cannot link across file systems",
-            "cannot rename across file systems",
-        ]
+        assert [conflict.detail for conflict in result.conflicts] == ["cannot rename across file systems"]
+        assert (other / "d" / "linked").read_bytes() == b"a", "two names, two objects"
         log.base(10, 20, b"moved", b"read again")
         place.apply()
         place.replayer.checkpoint()
         assert snapshot(place.maps[0].target).keys() == {b""}
         assert (other / "d" / "moved").read_bytes() == b"read again"
+        place.replayer.close()
+
+
+@pytest.mark.root
+def test_a_hard_link_to_another_file_system_is_a_copy_with_all_its_attributes(tmp_path: Path, ext4_mount: Path) -> None:
+    with loop_filesystem("ext4", 16) as other:
+        (ext4_mount / "links").mkdir()
+        place = Place(tmp_path / "state", ext4_mount / "links", other)
+        log = place.log
+        log.base(10, ROOT, b"a", b"first")
+        place.apply()
+        first, second = ext4_mount / "links/a", other / "a"
+        with first.open("r+b") as file:
+            file.truncate(1 << 20)
+            file.seek(1 << 19)
+            file.write(b"behind a hole")
+        os.chown(first, 7, 8)
+        os.chmod(first, 0o4750)
+        os.setxattr(first, "user.mark", b"1")
+        os.utime(first, ns=(10**18, 10**18 + 5))
+        log.link(10, ROOT, b"a", ROOT + 1, b"a")
+        place.apply()
+        here, there = os.stat(second), os.stat(first)
+        for field in ("st_mode", "st_uid", "st_gid", "st_size", "st_mtime_ns"):
+            assert getattr(here, field) == getattr(there, field)
+        assert second.read_bytes() == first.read_bytes() and os.getxattr(second, "user.mark") == b"1"
+        assert here.st_blocks < 64, "the hole is one here too"
+        first.write_bytes(b"second")
+        fd = os.open(second, os.O_RDONLY)
+        inode_flags.set_flags(fd, inode_flags.get_flags(fd) | inode_flags.IMMUTABLE)
+        os.close(fd)
+        log.link(10, ROOT, b"a", ROOT + 1, b"a")  # said again, because the copy has fallen behind
+        place.apply()
+        assert second.read_bytes() == b"second"
         place.replayer.close()
 
 

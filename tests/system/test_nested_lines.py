@@ -65,6 +65,10 @@ def test_each_line_has_its_part_and_the_outer_one_an_empty_directory(scene: Scen
         os.rename(scene.source / "etc/hosts", scene.source / "var/hosts")  # one file system here, two there
         (scene.source / "usr/share/doc/a").write_text("in a directory that moves\n")
         os.rename(scene.source / "usr/share/doc", scene.source / "var/doc")
+        (scene.source / "etc/both").write_text("one object here, two there\n")
+        (scene.source / "var/both").hardlink_to(scene.source / "etc/both")
+        pair.wait_following()
+        (scene.source / "etc/both").write_text("changed through one name\n")
         time.sleep(1)
         report = pair.cutover()
         assert report["differences"] == 0
@@ -73,6 +77,9 @@ def test_each_line_has_its_part_and_the_outer_one_an_empty_directory(scene: Scen
         assert (replicas["var"] / "hosts").read_text() == "127.0.0.1 localhost\n"
         assert (replicas["var"] / "doc/a").exists() and not (replicas[""] / "usr/share/doc").exists()
         assert (replicas[""] / "data/table").stat().st_size == 70_000, "without a line: in the one above"
+        assert {(replicas[line] / name).read_text() for line, name in (("", "etc/both"), ("var", "both"))} == {
+            "changed through one name\n"
+        }
         one, other = (replicas["var"] / "log" / name for name in ("syslog", "messages"))
         assert one.stat().st_ino == other.stat().st_ino
         assert_equal(scene.source / "var", replicas["var"])
