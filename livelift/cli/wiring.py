@@ -43,6 +43,7 @@ def make_cutover(cutting: Cutting, request: dict[str, Any]) -> Cutover:
         float(request.get("timeout") or SERVER_TIMEOUT),
         float(request.get("fence_timeout") or FENCE_TIMEOUT),
         Handover,
+        [os.fsdecode(line.source) for line in config.maps],
         hook=hook,
     )
 

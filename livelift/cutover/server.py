@@ -7,18 +7,20 @@ is a durable note; only after it the target is told to go, by `livelift.source.w
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
-from livelift.cutover import addresses
+from livelift.cutover import addresses, choice
 from livelift.cutover.addresses import Held
 from livelift.cutover.cutover import NO_HOOKS, Cutover, Hook, Source
 from livelift.cutover.server_fence import ServerFence
 from livelift.cutover.steps import Step
 from livelift.errors import LiveliftError, StateError
 from livelift.lifecycle.standing import Phase, System, parse
+from livelift.model.verdict import Verdict
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,7 @@ class ServerSource(Source, Protocol):
 
 class ServerCutover(Cutover):
     """``fence_timeout``: seconds for all that is done behind the fence. ``record``: makes the value that the source
-    remembers the hand-over by (`livelift.source.handover.Handover`)."""
+    remembers the hand-over by (`livelift.source.handover.Handover`). ``tops``: source directory of each map line."""
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class ServerCutover(Cutover):
         timeout: float,
         fence_timeout: float,
         record: Callable[..., Any],
+        tops: Sequence[str] = ("/",),
         clock: Callable[[], float] = time.monotonic,
         hook: Hook = NO_HOOKS,
     ) -> None:
@@ -58,6 +61,8 @@ class ServerCutover(Cutover):
         self._whole = fence
         self._fence_timeout = fence_timeout
         self._record = record
+        self._tops = tops
+        self._living: set[str] = set()
         self._held: tuple[Held, ...] = ()
         self._fenced_at = 0.0
         self.attempt = secrets.token_hex(8)
@@ -66,7 +71,8 @@ class ServerCutover(Cutover):
 
     @property
     def notes(self) -> list[str]:
-        return list(self._whole.notes)
+        living = f"differs, as what must live writes it: {', '.join(sorted(self._living))}"
+        return [*self._whole.notes, *([living] if self._living else [])]
 
     def preview(self) -> dict[str, Any]:
         """What would be done, and to whom. The target is asked, nothing is changed."""
@@ -140,6 +146,17 @@ class ServerCutover(Cutover):
         self._deadline = min(self._deadline, self._clock() + self._fence_timeout)
         self._fenced_at = time.time()
         super()._up()
+
+    def _allowed(self, verdict: Verdict) -> Verdict:
+        """Without what is written by the services that must live; that is told in the notes."""
+        paths = [f"{self._tops[d.map].rstrip('/')}/{os.fsdecode(d.path)}" for d in verdict.found]
+        living = {path for path in paths if choice.is_living(path)}
+        if not living:
+            return verdict
+        self._living |= living
+        rest = [d for d, path in zip(verdict.found, paths, strict=True) if path not in living]
+        listing = [text for text, path in zip(verdict.listing, paths, strict=False) if path not in living]
+        return Verdict(len(rest), listing, {**verdict.report, "living": sorted(self._living)}, rest)
 
     def _settle(self) -> None:
         self._mark("settle")

@@ -11,9 +11,10 @@ import pytest
 from livelift.cutover import server
 from livelift.cutover.cutover import NO_HOOKS, Cutover
 from livelift.cutover.server import ServerCutover
-from livelift.errors import PreflightError, RetryError, StateError, UnreachableError
+from livelift.errors import MismatchError, PreflightError, RetryError, StateError, UnreachableError
 from livelift.lifecycle.states import State
-from tests.cutover.test_cutover import DIFFERENT, EQUAL, Hooks, Scene
+from livelift.model.verdict import Verdict
+from tests.cutover.test_cutover import EQUAL, Hooks, Scene
 
 STEPS = ["prepare", "fence", "drain", "verify", "cut", "settle", "arm", "hand-over"]
 
@@ -77,7 +78,7 @@ class Server(Scene):
 
 
 def attempt(scene: Server, hook=NO_HOOKS) -> ServerCutover:
-    return ServerCutover(scene, scene, "night", 100.0, 50.0, SimpleNamespace, hook=hook)
+    return ServerCutover(scene, scene, "night", 100.0, 50.0, SimpleNamespace, ["/", "/var"], hook=hook)
 
 
 def test_the_order_and_what_is_remembered_at_the_hand_over():
@@ -138,8 +139,8 @@ def test_a_target_that_cannot_be_reached_delays_nothing(lost, caplog):
 
 
 def test_differences_end_it_as_they_do_for_data():
-    scene = Server([DIFFERENT])
-    with pytest.raises(Exception, match="2 differences"):
+    scene = Server([differing((0, b"a"), (0, b"b"))])
+    with pytest.raises(MismatchError, match="2 differences"):
         list(attempt(scene).run())
     assert "settle" not in scene.calls
     assert not scene.fenced
@@ -185,7 +186,7 @@ def test_no_time_left_is_no_hand_over():
     def clock() -> float:
         return ticks[0]
 
-    cutover = ServerCutover(scene, scene, "night", 100.0, 50.0, SimpleNamespace, clock)
+    cutover = ServerCutover(scene, scene, "night", 100.0, 50.0, SimpleNamespace, clock=clock)
     with pytest.raises(StateError, match="no time is left"):
         for name in cutover.run():
             if name == "hand-over":
@@ -244,3 +245,27 @@ def test_nothing_is_handed_to_a_target_that_is_not_armed(phase):
         list(attempt(scene).run())
     assert scene.handed is None
     assert not scene.fenced
+
+
+def differing(*places: tuple[int, bytes]) -> Verdict:
+    found = [SimpleNamespace(map=number, path=path) for number, path in places]
+    return Verdict(len(found), [f"{path!r}: content" for _, path in places], {"paths": 9}, found)
+
+
+def test_what_must_live_may_write_its_logs_and_is_named():
+    """A public machine's sshd notes a failed login every second: no cut would ever be made."""
+    scene = Server([differing((1, b"log/btmp"), (1, b"log/wtmp"))])
+    cutover = attempt(scene)
+    list(cutover.run())
+    assert "repair" not in scene.calls
+    assert cutover.notes == ["differs, as what must live writes it: /var/log/btmp, /var/log/wtmp"]
+    assert scene.handed.report["living"] == ["/var/log/btmp", "/var/log/wtmp"]
+
+
+def test_everything_else_is_read_again_and_refused():
+    other = differing((1, b"log/btmp"), (0, b"srv/data"), (1, b"log/btmp.old"))
+    scene = Server([other])
+    with pytest.raises(MismatchError) as found:
+        list(attempt(scene).run())
+    assert "2 differences: b'srv/data': content; b'log/btmp.old': content" in str(found.value)
+    assert scene.handed is None
