@@ -27,7 +27,8 @@ LABEL: Final = "Livelift take-over"
 ESP_DIRECTORY: Final = "EFI/livelift"
 ESP_KERNEL: Final = "kernel.efi"
 ESP_IMAGE: Final = "image.img"
-SECONDS: Final = 30
+ADDED: Final = 24 << 20
+"""Bytes by which the stage's image may be larger than the target's own initramfs, with some to spare."""
 Run = Callable[[tuple[str, ...]], str]
 
 
@@ -63,10 +64,25 @@ def _bootnext(host: Host, facts: ServerFacts, why: str) -> Shot:
     number = host.line(f"/sys/class/block/{device.name}/partition") if device else ""
     if device is None or not device.parents or not number.isdigit():
         return Shot(SWITCH, f"{why}; the ESP is not mounted or its partition not known")
+    if reason := _why_no_stub(host, facts, esp.free if esp else 0):
+        return Shot(SWITCH, f"{why}; {reason}")
     if host.try_run("efibootmgr") is None:
         return Shot(SWITCH, f"{why}; efibootmgr is missing or the firmware's variables cannot be read")
     disk = facts.device(device.parents[0])
     return Shot(BOOTNEXT, why, disk.path if disk else f"/dev/{device.parents[0]}", int(number))
+
+
+def _why_no_stub(host: Host, facts: ServerFacts, room: int) -> str:
+    """Why the firmware cannot start the kernel with its image, or an empty string. initrd= of the command line can be
+    left out of a kernel since Linux 5.8."""
+    config = host.text(f"/boot/config-{facts.running_kernel}")
+    off = "# CONFIG_EFI_GENERIC_STUB_INITRD_CMDLINE_LOADER is not set"
+    if config and ("CONFIG_EFI_STUB=y" not in config or off in config):
+        return "the kernel is not built to be started by the firmware"
+    kernel = next((k for k in facts.kernels if k.version == facts.running_kernel), None)
+    sizes = [host.lstat(host.real(path)) for path in (kernel.image, kernel.initrd)] if kernel else []
+    wanted = sum(st.st_size for st in sizes if st is not None) + ADDED
+    return "" if room > wanted else f"the ESP has {room >> 20} MiB free, {wanted >> 20} are needed"
 
 
 def entries_of(text: str) -> list[str]:

@@ -254,6 +254,14 @@ def test_the_firmware_boots_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     takeover.uninstall()
     assert not (root / "boot/efi/EFI/livelift").exists()
 
+    full = change(facts, file_systems=tuple(change(f, free=1 << 20) for f in facts.file_systems))
+    found = {f.id: f.diagnosis for f in takeover.install(full, ["/"])}
+    assert "the ESP has 1 MiB free" in found["takeover-one-shot"]
+    for config in ("", "CONFIG_EFI_STUB=y\n# CONFIG_EFI_GENERIC_STUB_INITRD_CMDLINE_LOADER is not set\n"):
+        (root / f"boot/config-{facts.running_kernel}").write_text(config or "CONFIG_X=y\n")
+        found = {f.id: f.diagnosis for f in takeover.install(facts, ["/"])}
+        assert "not built to be started by the firmware" in found["takeover-one-shot"]
+
     secure = change(facts, firmware=change(facts.firmware, secure_boot=True))
     found = {f.id: f.diagnosis for f in takeover.install(secure, ["/"])}
     assert "Secure Boot" in found["takeover-one-shot"] and takeover.standing().shot == "switch"

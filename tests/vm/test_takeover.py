@@ -7,6 +7,7 @@ here is the take-over.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +23,6 @@ from tests.vm.places import VmError
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.timeout(3000)]
 
 STAGE = """
-set -e
 install -d -m 700 /.livelift
 mkdir -p /.livelift/new
 for name in $(ls -A /); do
@@ -46,19 +46,35 @@ UP = 1500.0
 
 
 @pytest.fixture(scope="module")
-def installed(vm_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """Staged and installed; not armed. What is saved as "installed" is where every test begins."""
-    image.build(["target"], "bookworm")
-    machine = Machine("target", vm_home)
-    machine.up("target")
-    machine.wait()
-    machine.ssh(STAGE, timeout=1800)
-    machine.push([agent_file(tmp_path_factory.mktemp("agent"))], AGENT)
-    machine.ssh(f"{AGENT} takeover install", timeout=900)
-    assert status(machine)["phase"] == "installed"
-    machine.hang_up()
-    machine.save("installed")
-    return machine
+def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """Staged and installed; not armed. What is saved as "installed" is where every test begins. With LIVELIFT_VM_KEEP
+    (a short path) it stays there, for the next run."""
+    kept = os.environ.get("LIVELIFT_VM_KEEP")
+    machine = Machine("target", Path(kept) if kept else request.getfixturevalue("vm_home"))
+    if not machine.disk.exists():
+        image.build(["target"], "bookworm")
+        machine.up("target")
+        machine.wait()
+        patiently(machine, STAGE)
+        machine.push([agent_file(tmp_path_factory.mktemp("agent"))], AGENT)
+        patiently(machine, f"{AGENT} takeover install")
+        assert status(machine)["phase"] == "installed"
+        machine.hang_up()
+        machine.save("installed")
+    yield machine
+    if kept:
+        machine.down(hard=True)
+
+
+def patiently(machine: Machine, script: str, timeout: float = 3000) -> None:
+    """What takes so long on an emulated machine beside others that no connection lives that long."""
+    machine.ssh("cat >/root/job", input=f"( set -e\n{script}\n) >/root/said 2>&1; echo $? >/root/code".encode())
+    machine.ssh("rm -f /root/code; systemd-run --quiet --no-block sh /root/job")
+    end = time.monotonic() + timeout
+    while (done := machine.ssh("cat /root/code", check=False, timeout=60)).returncode or not done.stdout:
+        assert time.monotonic() < end, script
+        time.sleep(5)
+    assert done.stdout.strip() == "0", machine.said("cat /root/said")
 
 
 @pytest.fixture
@@ -147,9 +163,9 @@ def test_committed(target: Machine) -> None:
     over(target)
     target.wait(UP, new=True)
     confirmed(target)
-    said = target.said(f"{AGENT} takeover commit --free --json")
-    findings = {finding["id"] for finding in json.loads(said)["findings"]}
-    assert findings <= {"takeover-own-boot"}, said
+    patiently(target, f"{AGENT} takeover commit --free --json")
+    said = target.said("cat /root/said")
+    assert {finding["id"] for finding in json.loads(said)["findings"]} <= {"takeover-own-boot"}, said
     assert target.said("ls -A /.livelift") == "livelift-agent"
     assert "livelift" not in target.said("ls /boot /boot/grub /etc/systemd/system /etc/systemd/system/*.wants")
     assert "livelift" not in target.said("cat /boot/grub/grub.cfg")
