@@ -10,6 +10,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from livelift.errors import StoreError
+from livelift.platform.linux import inode_flags
 
 PIECE = 8 << 20
 
@@ -161,3 +162,36 @@ def remove_object(fd: int, name: bytes) -> None:
     finally:
         os.close(here)
     os.rmdir(name, dir_fd=fd)
+
+
+def delete_at(fd: int, name: bytes) -> None:
+    """As `remove_object`, also what is immutable or append-only."""
+    try:
+        st = os.stat(name, dir_fd=fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(st.st_mode):
+        here = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+        try:
+            _lift(here)
+            if os.fstat(here).st_dev != os.fstat(fd).st_dev:
+                raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), name)
+            for entry in os.listdir(here):
+                delete_at(here, os.fsencode(entry))
+        finally:
+            os.close(here)
+        os.rmdir(name, dir_fd=fd)
+        return
+    if stat.S_ISREG(st.st_mode):
+        file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
+        try:
+            _lift(file)
+        finally:
+            os.close(file)
+    os.unlink(name, dir_fd=fd)
+
+
+def _lift(fd: int) -> None:
+    flags = inode_flags.get_flags(fd)
+    if flags & inode_flags.BARRIERS:
+        inode_flags.set_flags(fd, flags & ~inode_flags.BARRIERS)

@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 from livelift.edits import settle_journal
+from livelift.edits.copier import delete_at
 from livelift.edits.overlay import LAYERS, STAGED, Part, is_whiteout, opaque_of
 from livelift.edits.settle_journal import Above, Entry, Settling
 from livelift.errors import CorruptError
@@ -67,15 +68,17 @@ class Settler:
             settle_journal.write(self._layers, Settling(found.entries, found.above, True, True))
         return len(found.entries)
 
-    def unsettle(self) -> int:
-        """The replica as it was, with its own inodes; the layer as it was, ready for another time. Durable on
-        return."""
+    def unsettle(self, used: bool = False) -> int:
+        """The replica as it was, with its own inodes; the layer as it was, ready for another time. Durable on return.
+        ``used``: the tree has been a running system meanwhile. What it has put in the place of an entry goes, and what
+        has nowhere to go back to is given up: both are then compared with the source as all else. The layer is of no
+        use any more."""
         found = settle_journal.read(self._layers)
         if found is None:
             return 0
         if found.forward:
             found = self._turn(found, False)
-        self._make(found)
+        self._make(found, used)
         try:
             os.rmdir(KEPT, dir_fd=self._layers)
         except FileNotFoundError:
@@ -137,22 +140,25 @@ class Settler:
 
     # doing it, in both directions
 
-    def _make(self, found: Settling) -> None:
+    def _make(self, found: Settling, used: bool = False) -> None:
         try:
             os.mkdir(KEPT, 0o700, dir_fd=self._layers)
         except FileExistsError:
             pass
         foreign: list[str] = []
         with _opened(self._layers, KEPT) as kept:
-            for directory in found.above:
+            above = [d for d in found.above if not used or self._has(d.path)]
+            for directory in above:
                 with self._replica_at(directory.path) as fd:
                     _set_barriers(fd, 0)
             for number, entry in enumerate(found.entries):
+                if used and not self._clear_the_way(entry, b"%d" % number, kept):
+                    continue
                 try:
                     self._step(entry, b"%d" % number, kept, found.forward)
                 except CorruptError as error:
                     foreign.append(str(error.args[0]))
-            for directory in reversed(found.above):
+            for directory in reversed(above):
                 with self._replica_at(directory.path) as fd:
                     os.utime(fd, ns=(directory.atime, directory.mtime))
                     _set_barriers(fd, directory.flags)
@@ -190,8 +196,32 @@ class Settler:
                 _restore(replica, name, entry.new_times, 0)
             else:
                 _restore(replica, name, entry.times, entry.flags)
-                if entry.after:
+                if entry.after and _inode(upper, name) == entry.after:
                     _restore(upper, name, entry.new_times, 0)
+
+    def _has(self, path: bytes) -> bool:
+        try:
+            with self._replica_at(path):
+                return True
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def _clear_the_way(self, entry: Entry, number: bytes, kept: int) -> bool:
+        """After it a step back can do what is left to do: whether there is anything."""
+        parent, _, name = entry.path.rpartition(b"/")
+        if not self._has(parent):
+            delete_at(kept, number)
+            return False
+        with self._replica_at(parent) as replica:
+            if _inode(replica, name) not in (0, entry.before, entry.after):
+                delete_at(replica, name)
+            gone = not _inode(replica, name) and not _inode(kept, number)
+        if gone:
+            return False
+        with self._upper_at(parent) as upper:  # what it was made from may have been put in its place again
+            if entry.after and _inode(upper, name) not in (0, entry.after):
+                delete_at(upper, name)
+        return True
 
     def _foreign(self, entry: Entry, here: int) -> CorruptError:
         path = f"{self._part.place}/new/{os.fsdecode(entry.path)}"

@@ -185,6 +185,8 @@ class SourceAgent:
     def resume(self, event: str = "rollback") -> None:
         """The cut is undone: follow again, over a new connection (by which the target learns of it)."""
         self.note.set("undone")
+        if event == "back":
+            self.doubt("the replica was a running system")
         linked = self._links
         if self._following:
             self.move(event)
@@ -355,6 +357,12 @@ class SourceAgent:
                 self.sender.renewed = True
         else:
             self.answers.came(message)
+
+    def doubt(self, reason: str) -> None:
+        """What the log says may not be what the target has: a gap until both trees have been found equal."""
+        self.collapse_reason = reason
+        with self.journal.lock:
+            self.gaps.open(-1, "spool", reason)
 
     def compared(self) -> None:
         """Both trees have been compared whole: a collapsed log is made good."""

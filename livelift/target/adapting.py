@@ -207,12 +207,16 @@ class Adapting:
 
         return self.see(work)
 
-    def unsettle(self, stage: Stage) -> int:
-        """Out of it: the replica is exactly as it was. Nothing, where nothing was settled."""
+    def unsettle(self, stage: Stage, used: bool = False) -> int:
+        """Out of it: the replica is exactly as it was. Nothing, where nothing was settled. ``used``: it has been a
+        running system since: it is near enough to be compared, and the layers are dropped."""
         if stage.adapted is None:
             return 0
         if stage.adapted.mode == LAYERS:
-            return sum(self._settlers(Settler.unsettle))
+            done = sum(self._settlers(lambda settler: settler.unsettle(used)))
+            if used:
+                self.drop()
+            return done
 
         def work(at: str) -> int:
             with closing(Editor(at, self._root, f"{self._base}/edits", self._run)) as editor:

@@ -71,6 +71,7 @@ class Handover:
         if stage.going == attempt and self._takeover.standing().system != "old":
             raise StateError("the new system stands already", remedy="ask for its standing")
         try:
+            self._memory.change(used=True)
             self._takeover.arm()
             self._memory.change(going=attempt)
         except BaseException:

@@ -39,8 +39,8 @@ class Adapted(msgspec.Struct, frozen=True):
 
 class Stage(msgspec.Struct, frozen=True):
     """``policy``, ``rules``: the operator's files, as text (TOML). ``installed``: the take-over is in both boot
-    directories. ``attempt``: armed for that, ``going``: gone with it; hex names that the source gives. ``committed``:
-    the new system is final."""
+    directories. ``attempt``: armed for that, ``going``: gone with it; hex names that the source gives. ``used``: what
+    is settled may have been a running system since. ``committed``: the new system is final."""
 
     source: ServerFacts | None = None
     target: ServerFacts | None = None
@@ -52,6 +52,7 @@ class Stage(msgspec.Struct, frozen=True):
     installed: bool = False
     attempt: str = ""
     going: str = ""
+    used: bool = False
     committed: bool = False
 
 

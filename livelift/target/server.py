@@ -301,8 +301,9 @@ class ServerTarget:
             raise StateError(f"the {system} system stands", remedy="livelift rollback leads back from it first")
         if stage.adapted is not None and stage.adapted.mode != LAYERS and stage.installed:
             self._takeover.uninstall()
-        entries = self._adapting.unsettle(stage)
-        self._memory.change(settled=False)
+        entries = self._adapting.unsettle(stage, stage.used)
+        more = {"adapted": None, "installed": False} if stage.used else {}
+        self._memory.change(settled=False, used=False, **more)
         return {"entries": entries}
 
     def undo(self) -> None:

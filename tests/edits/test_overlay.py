@@ -350,3 +350,41 @@ def test_a_kernel_without_overlayfs_is_told(scene: Scene, monkeypatch: pytest.Mo
     monkeypatch.setattr(namespaces, "mount", refuse)
     assert "No such device" in overlay.why_not(scene.parts, scene.view)
     assert not os.path.exists(f"{scene.parts[0].place}/trial")
+
+
+def test_a_tree_that_was_a_running_system_is_taken_back_as_far_as_it_goes(scene: Scene) -> None:
+    """After a rollback: what is not as it was is compared with the source anyway, but nothing may be in the way."""
+    scene.adapt()
+    scene.settle()
+    root, boot = scene.replicas
+    (root / "etc/gone").write_text("made by the new system")  # a random seed, say
+    (root / "etc/fstab").unlink()
+    (root / "etc/fstab").write_text("edited there")
+    (root / "etc/link").unlink()
+    subprocess.run(["rm", "-rf", str(boot / "grub"), str(root / "etc/deep")], check=True)
+    flags(root / "etc/gone", inode_flags.IMMUTABLE)
+    part = scene.parts[0]
+    settler = Settler(part)
+    with pytest.raises(CorruptError):
+        settler.unsettle()
+    settler.close()
+    for one in scene.parts:
+        settler = Settler(one)
+        assert settler.unsettle(used=True) > 3
+        assert settler.unsettle(used=True) == 0
+        settler.close()
+        overlay.drop(one)
+    assert (root / "etc/gone").read_text() == "gone\n" and (root / "etc/fstab").read_text() == "old table\n"
+    assert os.readlink(root / "etc/link") == "old-text" and barriers(root / "etc/guarded") == inode_flags.IMMUTABLE
+    assert (boot / "grub/grub.cfg").read_text() == "old menu\n"
+
+    scene.adapt()
+    scene.settle()
+    subprocess.run(["chattr", "-i", str(root / "etc/guarded")], check=True)
+    subprocess.run(["rm", "-rf", str(root / "etc")], check=True)
+    for one in scene.parts:
+        settler = Settler(one)
+        settler.unsettle(used=True)
+        settler.close()
+        overlay.drop(one)
+    assert not (root / "etc").exists()

@@ -278,8 +278,13 @@ def test_the_way_back(scene: Scene, settled: ServerTarget) -> None:
     server = scene.server()
     assert server.handover.standing(A)["reason"] == "asked for" and stands(server) == ("old", "returned")
     assert server.handover.back(A) == {"going": False, "system": "old"}
+    (scene.replica / "etc/fstab").unlink()
+    (scene.replica / "etc/fstab").write_text("changed by the new system")
+    server.handover.disarm({})
     server.undo()
     assert scene.calls[-1] == "disarm" and stands(server) == ("old", "idle") and not server.status()["settled"]
+    assert (scene.replica / "etc/fstab").read_text().startswith("# my disks\nUUID=aaaa-root")
+    assert server.stale({})["why"] == ["there is no adaptation"] and not server.status()["installed"]
     server.undo()
 
 
