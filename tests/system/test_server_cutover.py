@@ -310,6 +310,7 @@ def test_hooks_of_both_machines(server: Server, tmp_path: Path) -> None:
     with pytest.raises(RemoteFailure):
         server.cutover()
     server.clean()
+    wait_for(lambda: log.read_text().count("abort") >= 2, "both sides' hooks of the abort")  # told after the undo
     assert log.read_text().splitlines() == [
         *("source settle cut", "target settle cut"),
         *("source abort following", "target abort following"),
