@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from livelift.errors import MismatchError
 from tests.vm.conftest import Boot
 from tests.vm.load import Load, door
 from tests.vm.machine import Machine
 from tests.vm.move import Move
 from tests.vm.plant import plant, rotate, upgrade
 
-AGAIN: Final = 2
-"""How often ``migrate`` may find that what is written all the time differs at the moment, which it does on a host so
-slow that the target lags behind. It says: run it again."""
 HOOKS: Final = "/etc/livelift/hooks.d"
 
 
@@ -37,22 +33,17 @@ class Scene:
     def copy(self, busy: bool = True) -> None:
         """``migrate`` until "ready"; meanwhile (``busy``) all logs are rotated and a package is upgraded."""
         began = time.monotonic()
-        for again in range(AGAIN + 1):
-            going = self.move.started(*self.move.migrate_words())
-            try:
-                if busy and not again:
-                    self.move.wait_copying(900)
-                    rotate(self.source)
-                    upgrade(self.source)
-                code = going.wait(3600)
-            finally:
-                going.kill()
-                going.wait()
-            last = self.move.events("migrate")[-1]
-            if code != MismatchError.exit_code:
-                break
-            print(f"migrate found differences and is said again, as it tells the operator: {last['text']}")
-        assert code == 0, last
+        going = self.move.started(*self.move.migrate_words())
+        try:
+            if busy:
+                self.move.wait_copying(900)
+                rotate(self.source)
+                upgrade(self.source)
+            code = going.wait(3600)
+        finally:
+            going.kill()
+            going.wait()
+        assert code == 0, self.move.events("migrate")[-1]
         print(f"ready after {time.monotonic() - began:.0f} s")
 
 
