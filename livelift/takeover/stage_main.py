@@ -131,7 +131,9 @@ class Machine:
                 os._exit(127)
         os.close(told)
         try:
-            if not select.select([ready], [], [], READY_SECONDS)[0] or os.read(ready, 1) != b"1":
+            poll = select.poll()
+            poll.register(ready, select.POLLIN)
+            if not poll.poll(1000 * READY_SECONDS) or os.read(ready, 1) != b"1":
                 raise StateError("the watchdog does not start", remedy="see the console")
         finally:
             os.close(ready)

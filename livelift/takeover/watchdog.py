@@ -88,6 +88,12 @@ class Watchdog:
 
     def run(self) -> bool:
         """True: it has been told. Else the machine is rebooting; a trigger that does not work is pulled again."""
+        with self._door:
+            return self._watch()
+
+    def _watch(self) -> bool:
+        poll = select.poll()  # select(2) takes no descriptor above 1023
+        poll.register(self._door, select.POLLIN)
         while True:
             left = self._deadline - time.monotonic()
             if left <= 0:
@@ -97,7 +103,7 @@ class Watchdog:
             try:
                 if self._hardware is not None:
                     self._hardware.feed()
-                if select.select([self._door], [], [], min(left, FEED, self._pause()))[0] and self._answer(left):
+                if poll.poll(1000 * min(left, FEED, self._pause())) and self._answer(left):
                     self._door.close()
                     return True
             except OSError as error:

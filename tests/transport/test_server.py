@@ -214,7 +214,7 @@ def test_pairing_then_channel_through_one_port(world, tmp_path):
     world.target.desk = desk
     listener = world.listen()
     assert refusal(listener, anonymous()) != "TLSV13_ALERT_CERTIFICATE_REQUIRED"
-    assert pair(*listener.address, desk.code, "source", tmp_path / "new") == Peer("5eed", "source")
+    assert pair(*listener.address, desk.code, "source", tmp_path / "new").peer == Peer("5eed", "source")
     channel = connect(*listener.address, Trust(tmp_path / "new", now))
     channel.close()
     with pytest.raises(TrustError, match="waits for no pairing"):
