@@ -112,8 +112,8 @@ class Moving:
         }
         if agent.config.server:
             cutover.handed_over()
+            cutover.told("hand-over", "")  # before `go`: a target that is asked to go runs no hooks any more
             self._wait(live=True)
-            cutover.told("hand-over", "")
         else:
             yield self.result
 

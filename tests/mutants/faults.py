@@ -141,8 +141,8 @@ FAULTS = [
     Fault(
         "a mark during the reading is not kept (the O_APPEND race)",
         "source/dirty.py",
-        "                    return oid, self._marks.pop(oid)",
-        "                    return oid, self._marks[oid]",
+        "                    mark = self._marks.pop(oid)",
+        "                    mark = self._marks[oid]",
         "source/test_dirty.py::test_a_mark_during_the_reading_is_a_new_one",
     ),
     Fault(
@@ -262,8 +262,8 @@ FAULTS = [
     Fault(
         "inode flags are not restored",
         "replay/attributes.py",
-        "        _flags(hands, directory, name, fd, a.flags)\n\n\ndef early_flags",
-        "        pass\n\n\ndef early_flags",
+        "        _flags(hands, directory, name, fd, a.flags)\n\n\ndef change",
+        "        pass\n\n\ndef change",
         "replay/test_attributes.py::test_everything_at_once_and_back",
     ),
     Fault(
@@ -340,15 +340,15 @@ FAULTS = [
     Fault(
         "the fence stays up after a failure",
         "cutover/cutover.py",
-        "        self._fence.down()  # first of all: the workload goes on\n",
-        "",
+        "            self._fence.down()\n            self._is_up = False",
+        "            self._is_up = False",
         "cutover/test_cutover.py::test_a_failure_at_any_step_lets_the_workload_go_within_a_second",
     ),
     Fault(
         "a refused attempt takes another one's fence down",
         "cutover/cutover.py",
-        '        if "fence" not in self._marks:\n            return',
-        '        if "fence" not in self._marks:\n            pass',
+        "        if self._is_up:\n            self._fence.down()",
+        "        if True:\n            self._fence.down()",
         "cutover/test_cutover.py::test_an_attempt_that_is_refused_leaves_the_fence_of_another_alone",
     ),
     # hives and the Windows adaptation

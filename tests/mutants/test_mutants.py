@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+import livelift
 from tests.conftest import missing_root
 from tests.mutants.faults import FAULTS
 from tests.mutants.runner import control, run_all
+
+PACKAGE = Path(livelift.__file__).parent
 
 
 @pytest.mark.system
@@ -23,3 +28,5 @@ def test_there_are_enough_of_them_and_each_is_a_change():
     assert len(FAULTS) >= 24
     assert len({fault.name for fault in FAULTS}) == len(FAULTS)
     assert all(fault.old != fault.new for fault in FAULTS)
+    wrong = [f.name for f in FAULTS if (PACKAGE / f.file).read_text().count(f.old) != 1]
+    assert not wrong, f"the code they change has changed: {wrong}"
