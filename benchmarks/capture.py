@@ -20,6 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.copies import Bench
+from benchmarks.pgbench import BINARIES, Cluster, measured
 from benchmarks.report import Row
 from livelift.capture.choose import MODES, choose
 from livelift.errors import PreflightError
@@ -73,6 +74,46 @@ def run_capture(bench: Bench) -> Iterator[Row]:
                         row = _one(case, name, size, volume, path, 16 if bench.quick else MIB, rate)
                         if row is not None:
                             yield row
+        yield from _databases(bench, names, volume, path)
+
+
+def _databases(bench: Bench, names: list[str], volume: WatchedVolume, path: Path) -> Iterator[Row]:
+    """pgbench, with each mode and with none."""
+    if not BINARIES:
+        print("capture: no PostgreSQL for pgbench", file=sys.stderr)
+        return
+    (path / "file").unlink()
+    (path / "data").mkdir()
+    cluster = Cluster(path / "data")
+    with cluster.running():
+        cluster.bench("-i", "-q", "-s", "1" if bench.quick else "5")
+        for _ in range(bench.rounds or (1 if bench.quick else 3)):
+            for name in names:
+                with ExitStack() as undo:
+                    drain = _captured("capture pgbench", name, volume, undo)
+                    if drain is None and name != NOTHING:
+                        continue
+                    values = measured(cluster, "3" if bench.quick else "15")
+                    yield Row("capture pgbench", name, True, {**values, **_counted(drain)})
+
+
+def _captured(case: str, name: str, volume: WatchedVolume, undo: ExitStack) -> Drain | None:
+    """The mode, running and read; None for no capture, or (with a message) where it does not run."""
+    if name == NOTHING:
+        return None
+    try:
+        capture, _ = choose([volume], name)
+        capture.start([volume], lambda _: False)
+    except PreflightError as error:
+        print(f"{case}: without {name}: {error.args[0]}", file=sys.stderr)
+        return None
+    drain = Drain(capture)
+    undo.callback(drain.close)
+    return drain
+
+
+def _counted(drain: Drain | None) -> dict[str, float]:
+    return {"records": float(drain.records if drain else 0), "not told": float(drain.lost if drain else 0)}
 
 
 def _one(case: str, name: str, size: int, volume: WatchedVolume, path: Path, mib: int, rate: int) -> Row | None:
@@ -80,19 +121,10 @@ def _one(case: str, name: str, size: int, volume: WatchedVolume, path: Path, mib
     subprocess.run(fill, check=True)  # before there is a capture: it is not what is measured
     os.sync()
     with ExitStack() as undo:
-        drain = None
-        if name != NOTHING:
-            try:
-                capture, _ = choose([volume], name)
-                capture.start([volume], lambda _: False)
-            except PreflightError as error:
-                print(f"{case}: without {name}: {error.args[0]}", file=sys.stderr)
-                return None
-            drain = Drain(capture)
-            undo.callback(drain.close)
-        times = _fio(path / "file", size, mib, rate)
-        counted = {"records": float(drain.records), "not told": float(drain.lost)} if drain else {}
-        return Row(case, name, True, {**times, "records": 0.0, "not told": 0.0, **counted})
+        drain = _captured(case, name, volume, undo)
+        if drain is None and name != NOTHING:
+            return None
+        return Row(case, name, True, {**_fio(path / "file", size, mib, rate), **_counted(drain)})
 
 
 def _fio(file: Path, size: int, mib: int, rate: int) -> dict[str, float]:

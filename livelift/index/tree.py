@@ -320,18 +320,19 @@ class TreeIndex:
     def drop_blocks(self, oid: int) -> None:
         self._db.execute("DELETE FROM blocks WHERE oid=?", (oid,))
 
-    def wrote(self, kind: Kind, body: Range) -> None:
+    def wrote(self, kind: Kind, body: Range | Reflink) -> None:
         """An in-kernel mode's record changed the target's content without a reading: the size follows, the digests of
         the blocks that it touched are unknown, and the stamp is not trusted. Else a file that went A, B, A, or grew and
         was cut again, would look unchanged to the next reading."""
         oid, first, end = body.oid, body.offset, body.offset + body.length
-        size = "size"
+        size, value = "max(size, ?)", end
         if kind is Kind.TRUNCATE:
-            size, first, end = "?", body.offset, 1 << 62
-        elif kind is not Kind.PUNCH and not body.flags:
-            size = "max(size, ?)"
-        values = (body.offset if kind is Kind.TRUNCATE else end,) if size != "size" else ()
-        self._db.execute(f"UPDATE entry SET size={size}, ctime=0 WHERE oid=? AND size>=0", (*values, oid))
+            size, value, end = "?", body.offset, 1 << 62
+        elif kind is Kind.COLLAPSE or kind is Kind.INSERT:
+            size, value, end = "size + ?", -body.length if kind is Kind.COLLAPSE else body.length, 1 << 62
+        elif kind is Kind.PUNCH or (isinstance(body, Range) and body.flags):
+            value = 0
+        self._db.execute(f"UPDATE entry SET size={size}, ctime=0 WHERE oid=? AND size>=0", (value, oid))
         row = self._db.execute("SELECT block, length(digests) FROM blocks WHERE oid=?", (oid,)).fetchone()
         if row is None:
             return

@@ -86,6 +86,7 @@ class Follower:
             if events or self._later or self._unseen or self._walk_at:
                 self.process(events)
             if order is not None:
+                self._journal.caught_up(passed)
                 self.at_rest(passed)
 
     def process(self, events: Iterable[Event]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Final
 
 from livelift.index.tree import TreeIndex
 from livelift.model.record import Body, Gap, Kind, Record
@@ -14,13 +15,17 @@ from livelift.spool.pressure import SpoolFullError
 from livelift.spool.repair import iterate, quarantine
 from livelift.spool.spool import Spool
 
+_READ: Final = frozenset({*Kind} & {*range(Kind.BASE_FILE, Kind.ATTRIBUTES)})
+"""Kinds of records that speak of content."""
+
 
 class Journal:
     """``lock`` is the merge lock: whoever decides by the index holds it until the decision is in the log.
 
     ``position``: where an in-kernel capture's stream is now (0: another capture). ``late``: where it was when something
     was put into the log that had been read from the live tree. What was read then may hold changes that are told up to
-    there, so the log is a cut again only when it has all of them.
+    there, so the log is a cut again only when it has all of them. ``read``: the same for each object whose content was
+    read; ``passed``: up to where the log has all that was told (`caught_up`).
 
     ``on_collapse``: called (lock held) when not even record heads fit into the spool any more: its unsent content is
     given up, the index is emptied, and everything must be compared with the target again. The workload never waits.
@@ -37,6 +42,8 @@ class Journal:
         self._on_collapse = on_collapse
         self.position: Callable[[], int] = lambda: 0
         self.late = 0
+        self.passed = 0
+        self.read: dict[int, int] = {}
 
     def recover(self) -> bool:
         """Fold what the spool has beyond the index (a crash between the two). False: the log is shorter than the index
@@ -65,6 +72,8 @@ class Journal:
         with self.lock:
             if late:
                 self.late = self.position()
+                if self.late:
+                    self.read.update((r.body.oid, self.late) for r in records if r.kind in _READ)  # type: ignore[union-attr]
             try:
                 self.spool.append(records)
             except SpoolFullError as error:
@@ -78,6 +87,13 @@ class Journal:
             for oid in lost:
                 self.index.forget(oid)
             return lost
+
+    def caught_up(self, passed: int) -> None:
+        """The log has all that was told up to ``passed``."""
+        with self.lock:
+            self.passed = passed
+            if self.read:
+                self.read = {oid: position for oid, position in self.read.items() if position > passed}
 
     def put(self, kind: Kind, body: Body, payload: bytes | memoryview = b"", time: int = 0) -> int:
         record = Record(kind, body, payload, time)

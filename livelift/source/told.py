@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import stat
+from typing import Final
 
 import msgspec
 
 from livelift.merge.brackets import Brackets
-from livelift.model.record import Changed, Range, Record, Reflink, SetAttributes, Xattr
+from livelift.model.record import Changed, Kind, Range, Record, Reflink, SetAttributes, Xattr
 from livelift.ports import Dirty as DirtyEvent
 from livelift.ports import Event, Exact
 from livelift.source.dirty import Dirty
@@ -19,6 +20,12 @@ TIMES = 1.0
 
 MAX_WAITING = 64 << 20
 """Bytes of captured content that may wait for brackets to close (an object that is read for minutes, and written)."""
+
+
+Content = Range | SetAttributes | Xattr | Reflink | Changed
+
+SHIFTS: Final = frozenset({Kind.COLLAPSE, Kind.INSERT})
+"""What must not happen twice."""
 
 
 class ToldContent:
@@ -41,19 +48,20 @@ class ToldContent:
             records: list[Record] = []
             for event in events:
                 record, body = event.record, event.record.body
-                assert isinstance(body, Range | SetAttributes | Xattr | Reflink | Changed)
+                assert isinstance(body, Content)
                 if self._brackets.is_open(body.oid):
                     self._wait(body.oid, event)
                     continue
-                place = index.place(body.oid)
-                # Content of a new file may come before the removal of what had its inode number.
-                if place is None or (isinstance(body, Range) and index.type_of(body.oid) != stat.S_IFREG):
+                if record.kind in SHIFTS and not self._as_then(body.oid):
+                    self._dirty.add(body.oid, True, record.time)
                     continue
-                record.body = msgspec.structs.replace(body, parent=place[0], name=place[1])
-                records.append(record)
+                located = self._located(body)
+                if located is not None:
+                    record.body = located
+                    records.append(record)
             lost = self._journal.emit(records, late=False) if records else []
             for record in records:
-                if isinstance(record.body, Range):
+                if isinstance(record.body, Range | Reflink):
                     index.wrote(record.kind, record.body)
             if self.exact:
                 for oid in {record.body.oid for record in records}:  # type: ignore[union-attr]
@@ -62,10 +70,32 @@ class ToldContent:
                 self._gaps.open(oid, "spool full")
                 self._dirty.add(oid, True, records[-1].time, delay=1.0)
 
+    def _located(self, body: Content) -> Content | None:
+        """With the locator that is right now; None if the target has no such object, or it is read again instead."""
+        index = self._journal.index
+        place = index.place(body.oid)
+        # Content of a new file may come before the removal of what had its inode number.
+        if place is None or (isinstance(body, Range | Reflink) and index.type_of(body.oid) != stat.S_IFREG):
+            return None
+        if not isinstance(body, Reflink):
+            return msgspec.structs.replace(body, parent=place[0], name=place[1])
+        source = index.place(body.source_oid)
+        if source is None or self._brackets.is_open(body.source_oid) or not self._as_then(body.oid, body.source_oid):
+            self._dirty.add(body.oid, True)
+            return None
+        return msgspec.structs.replace(
+            body, parent=place[0], name=place[1], source_parent=source[0], source_name=source[1]
+        )
+
+    def _as_then(self, *oids: int) -> bool:
+        """The target has these objects as they were at this event: nothing that was read of them later."""
+        return not any(oid in self._journal.read for oid in oids)
+
     def _wait(self, oid: int, event: Exact) -> None:
         """Until the bracket closes; what is more than memory should hold becomes a mark: read the object again."""
         size = len(event.record.payload)
-        if size and sum(self._waiting.values()) + size > MAX_WAITING:
+        once = event.record.kind in SHIFTS or event.record.kind is Kind.REFLINK  # what was read may have it already
+        if once or (size and sum(self._waiting.values()) + size > MAX_WAITING):
             self._brackets.hold(oid, DirtyEvent(oid, True, time=event.record.time))
         elif self._brackets.hold(oid, event) and size:
             self._waiting[oid] = self._waiting.get(oid, 0) + size

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from livelift.index.tree import TreeIndex
 from livelift.model.entry import Attributes, Stamp
-from livelift.model.record import BaseFile, Gap, Kind, Link, Make, Range, Record, Rename, SetAttributes, Unlink
+from livelift.model.record import BaseFile, Gap, Kind, Link, Make, Range, Record, Reflink, Rename, SetAttributes, Unlink
 from livelift.spool.repair import iterate
 from livelift.spool.spool import Spool
 from tests.merge.dictview import DictIndex
@@ -296,6 +296,11 @@ def wrote(kind: Kind, offset: int, length: int = 0, flags: int = 0) -> Range:
         (Kind.PUNCH, wrote(Kind.PUNCH, 0, 1000), 30, {0, 1, 2, 3}),
         (Kind.ALLOCATE, wrote(Kind.ALLOCATE, 35, 10, 1), 30, {3}),
         (Kind.ALLOCATE, wrote(Kind.ALLOCATE, 35, 10), 45, {3}),
+        (Kind.ZERO, wrote(Kind.ZERO, 25, 10), 35, {2, 3}),
+        (Kind.ZERO, wrote(Kind.ZERO, 25, 10, 1), 30, {2, 3}),
+        (Kind.COLLAPSE, wrote(Kind.COLLAPSE, 10, 10), 20, {1, 2, 3}),
+        (Kind.INSERT, wrote(Kind.INSERT, 20, 10), 40, {2, 3}),
+        (Kind.REFLINK, Reflink(7, 2, b"f", 20, 20, 8, 2, b"g", 0), 40, {2, 3}),
     ],
 )
 def test_a_record_of_an_in_kernel_mode_leaves_nothing_to_be_trusted(index, kind, body, size, touched):

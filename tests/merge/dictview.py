@@ -7,7 +7,20 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from livelift.model.entry import Stamp, stamp_of
-from livelift.model.record import BaseFile, Changed, Gap, Kind, Link, Make, Range, Record, Rename, SetAttributes, Unlink
+from livelift.model.record import (
+    BaseFile,
+    Changed,
+    Gap,
+    Kind,
+    Link,
+    Make,
+    Range,
+    Record,
+    Reflink,
+    Rename,
+    SetAttributes,
+    Unlink,
+)
 
 NEVER = Stamp(-1, 0, 0)
 
@@ -121,12 +134,18 @@ class DictIndex:
                 if record.elided:
                     self.stamp(oid, NEVER)
 
-    def wrote(self, kind: Kind, body: Range) -> None:
+    def wrote(self, kind: Kind, body: Range | Reflink) -> None:
         row = self.of(body.oid)
-        if row is not None and row.stamp.size >= 0:
-            end = body.offset + body.length
-            size = row.stamp.size if kind is Kind.PUNCH or body.flags else max(row.stamp.size, end)
-            self.stamp(body.oid, Stamp(body.offset if kind is Kind.TRUNCATE else size, row.stamp.mtime, 0))
+        if row is None or row.stamp.size < 0:
+            return
+        size, end = row.stamp.size, body.offset + body.length
+        if kind is Kind.TRUNCATE:
+            size = body.offset
+        elif kind in (Kind.COLLAPSE, Kind.INSERT):
+            size += -body.length if kind is Kind.COLLAPSE else body.length
+        elif kind is not Kind.PUNCH and not getattr(body, "flags", 0):
+            size = max(size, end)
+        self.stamp(body.oid, Stamp(size, row.stamp.mtime, 0))
 
     def empty(self, oid: int) -> None:
         row = self.of(oid)

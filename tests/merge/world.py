@@ -61,6 +61,7 @@ class FakeJournal:
         self.log: list[Record] = []
         self.position: Callable[[], int] = lambda: 0
         self.late = 0
+        self.read: dict[int, int] = {}
 
     def emit(self, records: list[Record], late: bool = True) -> list[int]:
         if late:

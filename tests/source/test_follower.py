@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from livelift.model.record import Kind, Link, Make, Range, Record, Rename, SetAttributes, Unlink, Xattr
+from livelift.model.record import Kind, Link, Make, Range, Record, Reflink, Rename, SetAttributes, Unlink, Xattr
 from livelift.ports import Dirty as DirtyEvent
 from livelift.ports import Exact, Lost, Named, Op, Synced
 from tests.merge.world import ROOT, World
@@ -255,6 +255,54 @@ def test_content_that_waits_is_bounded_in_bytes(world, monkeypatch):
     world.follower.process(writes[:2])
     world.follower.reopen(oid)
     assert len(news(world)) == 5, "what waited was given back"
+
+
+def test_shared_blocks_are_located_on_both_sides(world):
+    other = world.create(world.root, b"other")
+    world.deliver()
+    world.quiesce()
+    world.mark = len(world.journal.log)
+    world.journal.read.clear()
+    body = Reflink(world.file.oid, 0, b"", 4096, 8192, other.oid, 0, b"", 0)
+    world.follower.process([exact(Kind.REFLINK, body)])
+    (record,) = news(world)
+    assert (record.body.parent, record.body.name) == (world.directory.oid, b"f")
+    assert (record.body.source_parent, record.body.source_name) == (ROOT, b"other")
+
+
+@pytest.mark.parametrize("why", ["unknown", "read late", "being read"])
+def test_shared_blocks_of_a_file_that_is_not_as_it_was_then_are_read(world, why):
+    """What was read of either after the blocks were shared: sharing them again would bring the wrong ones."""
+    source = 999 if why == "unknown" else world.directory.oid
+    if why == "read late":
+        world.journal.read[source] = 1
+    elif why == "being read":
+        world.brackets.open(source)
+    world.follower.process([exact(Kind.REFLINK, Reflink(world.file.oid, 0, b"", 0, 1, source, 0, b"", 0))])
+    assert news(world) == []
+    oid, mark = world.dirty.take(0)
+    assert oid == world.file.oid and mark.content
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_what_must_not_happen_twice_is_read_if_the_file_was(world, late):
+    if late:
+        world.journal.read[world.file.oid] = 1
+    world.follower.process([exact(Kind.COLLAPSE, Range(world.file.oid, 0, b"", 0, 4096))])
+    assert [r.kind for r in news(world)] == ([] if late else [Kind.COLLAPSE])
+    taken = world.dirty.take(0)
+    assert (taken is not None and taken[1].content) == late
+
+
+@pytest.mark.parametrize("kind", [Kind.COLLAPSE, Kind.INSERT, Kind.REFLINK])
+def test_what_must_not_happen_twice_does_not_wait_for_a_reading(world, kind):
+    oid = world.file.oid
+    body = Reflink(oid, 0, b"", 0, 1, oid, 0, b"", 9) if kind is Kind.REFLINK else Range(oid, 0, b"", 0, 4096)
+    world.brackets.open(oid)
+    world.follower.process([exact(kind, body)])
+    world.follower.reopen(oid)
+    assert news(world) == []
+    assert world.dirty.take(0)[1].content, "the reading may have seen it, or not: once more"
 
 
 # -- later -------------------------------------------------------------------------------------------------------------

@@ -13,6 +13,12 @@
 #include "memory.bpf.h"
 
 #define SEGMENTS 64
+#define KEEP_SIZE 1 /* linux/falloc.h */
+#define PUNCH_HOLE 2
+#define COLLAPSE_RANGE 8
+#define ZERO_RANGE 16
+#define INSERT_RANGE 32
+#define REMAP_DEDUP 1 /* linux/fs.h */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct kiocb {
@@ -154,20 +160,41 @@ int write_checks(__u64 *ctx)
 	return 0;
 }
 
-/* The end of the system call: what was not resident at its beginning is now, for the file system has copied it. */
-__attribute__((noinline)) int fill(__u64 me)
+/* What was not resident at the beginning of a write. ``how``: HOW_FILL at the end of the system call, HOW_TRY before. */
+__attribute__((noinline)) int fill(__u64 me, __u32 how)
 {
 	struct held *mine = bpf_map_lookup_elem(&held, &me);
 	if (!mine)
 		return 0;
+	int left = 0;
 	for (int i = 0; i < HELD; i++) {
 		if (i >= mine->count)
 			break;
-		emit(mine->chunks[i].from, mine->chunks[i].offset, mine->chunks[i].length, mine->ino,
-		     SAY(HOW_FILL, 0, mine->volume));
+		__u32 length = mine->chunks[i].length;
+		if (!length)
+			continue;
+		if (emit(mine->chunks[i].from, mine->chunks[i].offset, length, mine->ino, SAY(how, 0, mine->volume)))
+			left++;
+		else
+			mine->chunks[i].length = 0;
 	}
-	bpf_map_delete_elem(&held, &me);
+	if (!left)
+		bpf_map_delete_elem(&held, &me);
 	return 0;
+}
+
+/* The file system has made a part of the writer's bytes resident and copies it now: also in the name of a kernel worker, which
+ * ends no system call. A chunk is whole when its last page came. */
+SEC("fexit/fault_in_iov_iter_readable") /* since 5.16: iterator, bytes -> bytes that are not */
+int faulted(__u64 *ctx)
+{
+	return fill(bpf_get_current_pid_tgid(), HOW_TRY);
+}
+
+SEC("fexit/iov_iter_fault_in_readable") /* before */
+int faulted_old(__u64 *ctx)
+{
+	return fill(bpf_get_current_pid_tgid(), HOW_TRY);
 }
 
 SEC("raw_tp/sys_exit")
@@ -177,7 +204,7 @@ int leave(__u64 *ctx)
 	struct begun *mine = bpf_map_lookup_elem(&begun, &me);
 	if (!mine)
 		return 0;
-	fill(me);
+	fill(me, HOW_FILL);
 	struct pt_regs *regs = (void *)ctx[0];
 	__s64 result = ctx[1];
 	__u32 call = call_of(regs, BPF_CORE_READ(regs, orig_ax));
@@ -210,11 +237,14 @@ int fallocate_ends(__u64 *ctx)
 {
 	__s32 mode = argument(&ctx[1]);
 	__u32 op = (__s32)argument(&ctx[4]) ? OP_END
-		 : mode == 0 ? OP_ALLOCATE : mode == 1 ? OP_ALLOCATE | FLAG_KEEP_SIZE << 8 : mode == 3 ? OP_PUNCH : OP_DIRTY;
+		 : mode == 0 ? OP_ALLOCATE : mode == KEEP_SIZE ? OP_ALLOCATE | FLAG_KEEP_SIZE << 8
+		 : mode == (PUNCH_HOLE | KEEP_SIZE) ? OP_PUNCH : mode == COLLAPSE_RANGE ? OP_COLLAPSE
+		 : mode == ZERO_RANGE ? OP_ZERO : mode == (ZERO_RANGE | KEEP_SIZE) ? OP_ZERO | FLAG_KEEP_SIZE << 8
+		 : mode == INSERT_RANGE ? OP_INSERT : OP_DIRTY;
 	return on_file((void *)argument(&ctx[0]), op | FLAG_ENDS << 8, argument(&ctx[2]), argument(&ctx[3]));
 }
 
-/* Content that comes from another file: its bytes are in no buffer. */
+/* Content that comes from another file: the file system shares the blocks (below), or the kernel writes (above). */
 SEC("fentry/vfs_copy_file_range")
 int copy_begins(__u64 *ctx)
 {
@@ -224,8 +254,8 @@ int copy_begins(__u64 *ctx)
 SEC("fexit/vfs_copy_file_range")
 int copy_ends(__u64 *ctx)
 {
-	__u32 op = (__s64)argument(&ctx[6]) > 0 ? OP_DIRTY : OP_END;
-	return on_file((void *)argument(&ctx[2]), op | FLAG_ENDS << 8, argument(&ctx[3]), 0);
+	__s64 done = argument(&ctx[6]);
+	return on_file((void *)argument(&ctx[2]), (done > 0 ? OP_DIRTY : OP_END) | FLAG_ENDS << 8, argument(&ctx[3]), done);
 }
 
 SEC("fentry/vfs_clone_file_range")
@@ -237,6 +267,38 @@ int clone_begins(__u64 *ctx)
 SEC("fexit/vfs_clone_file_range")
 int clone_ends(__u64 *ctx)
 {
-	__u32 op = (__s64)argument(&ctx[6]) >= 0 ? OP_DIRTY : OP_END;
-	return on_file((void *)argument(&ctx[2]), op | FLAG_ENDS << 8, argument(&ctx[3]), 0);
+	__s64 done = argument(&ctx[6]);
+	return on_file((void *)argument(&ctx[2]), (done > 0 ? OP_DIRTY : OP_END) | FLAG_ENDS << 8, argument(&ctx[3]), done);
+}
+
+/* Behind the length of what is shared: whose bytes. */
+struct clone {
+	__u64 length, ino, offset;
+};
+
+/* Both inodes are locked, and the range is what it will be: source, its offset, file, offset, length, flags. */
+SEC("fexit/generic_remap_file_range_prep")
+int clones(__u64 *ctx)
+{
+	struct inode *from = BPF_CORE_READ((struct file *)argument(&ctx[0]), f_inode);
+	struct inode *to = BPF_CORE_READ((struct file *)argument(&ctx[2]), f_inode);
+	__u32 volume = volume_of(to);
+	__s64 length = 0;
+	bpf_probe_read_kernel(&length, sizeof(length), (void *)argument(&ctx[4]));
+	if (!volume || (__s32)argument(&ctx[6]) || length <= 0 || argument(&ctx[5]) & REMAP_DEDUP || ours())
+		return 0;
+	__u64 ino = BPF_CORE_READ(to, i_ino);
+	struct record *r = bpf_ringbuf_reserve(&ring, sizeof(*r) + sizeof(struct clone), 0);
+	if (!r) {
+		lose(volume - 1, ino);
+		return 0;
+	}
+	struct clone *clone = (void *)(r + 1);
+	head(r, volume - 1, ino, OP_CLONE, argument(&ctx[3]), 0);
+	r->task = bpf_get_current_pid_tgid();
+	clone->length = length;
+	clone->ino = volume_with(from) == volume ? BPF_CORE_READ(from, i_ino) : 0;
+	clone->offset = argument(&ctx[1]);
+	bpf_ringbuf_submit(r, 0);
+	return 0;
 }

@@ -5,7 +5,9 @@ A write whose bytes were not resident when the inode was locked has its place in
 and is told when it has (TRUNCATE, or END). Everything behind a place waits for it: an order with a hole is none.
 
 Operations that tell their end when the inode is unlocked again (fallocate, copies: BEGIN, and FLAG_ENDS): if something
-came between beginning and end, nobody knows which was first, and the file is looked at.
+came between beginning and end, nobody knows which was first, and the file is looked at. Copies within the kernel have
+told their parts by then, each in its place: as writes, or as shared blocks (CLONE), of which the end says whether they
+were shared.
 
 What is under way at some position (`settled` False) may be visible without being in the log, so that position is no
 cut. Pure; times are monotonic seconds.
@@ -26,14 +28,28 @@ PATIENCE = 2.0
 dropped (then the object is lost anyway), or the writer is a kernel thread that ends no system call."""
 
 
+_OF_COPIES = (Operation.DIRTY, Operation.END)
+"""How a copy within the kernel ends: something, or nothing, has been copied."""
+
+
 class _Place:
-    """``told``: HELD or SETTING. ``event``: what has come for it; ``done`` without one: nothing happened."""
+    """``told``: HELD, SETTING or CLONE. ``event``: what has come for it; ``done`` without one: nothing happened."""
 
     def __init__(self, told: Told, since: float) -> None:
         self.told = told
         self.since = since
         self.done = False
         self.event: Event | None = None
+
+
+class _Operation:
+    """Between its beginning and its end. ``mixed``: something else happened to the file; ``told``: parts of it have
+    been told; ``clone``: of these, the one that waits for the end."""
+
+    def __init__(self, mixed: bool = False) -> None:
+        self.mixed = mixed
+        self.told = False
+        self.clone: _Place | None = None
 
 
 class Out(NamedTuple):
@@ -51,7 +67,7 @@ class Order:
         self._patience = patience
         self._queue: deque[Out | _Place] = deque()
         self._places: dict[tuple[int, int, int], list[_Place]] = {}  # (task, object, offset; -1: SETTING)
-        self._open: dict[int, dict[int, bool]] = {}  # object: task: something else happened since its BEGIN
+        self._open: dict[int, dict[int, _Operation]] = {}  # object: task
         self._pieces: dict[int, float] = {}  # task: when the first piece of its call came
         self.taken = 0
         self.given = 0
@@ -95,33 +111,54 @@ class Order:
         if op is Operation.BEGIN:
             self._begin(told)
             return
-        mixed = self._overlaps(told) if told.oid in self._open else False
-        if op is Operation.SETTING:
+        operation = self._overlaps(told) if told.oid in self._open else None
+        if op is Operation.CLONE:
+            place = _Place(told, now)
+            if operation is not None:
+                operation.clone = place
+            else:  # its beginning was dropped
+                place.event, place.done = _look(told), True
+            self._put(place)
+        elif op is Operation.SETTING:
             self._keep((told.task, told.oid, -1), told, now)
         elif op is Operation.HELD:
             self._keep((told.task, told.oid, told.offset), told, now)
-        elif not self._ends(told) and told.event is not None:
-            self._put(Out(told.event, told.later))
-        if mixed:
-            self._put(Out(Dirty(told.oid, True, 0, b"", b"", told.time)))
+        elif operation is not None and told.flags & ENDS and op in _OF_COPIES and (operation.told or operation.clone):
+            self._copied(operation, told)
+        else:
+            if not self._ends(told) and told.event is not None:
+                self._put(Out(told.event, told.later))
+            if operation is not None and told.flags & ENDS and operation.mixed:
+                self._put(Out(_look(told)))
 
     def _begin(self, told: Told) -> None:
         tasks = self._open.setdefault(told.oid, {})
-        others = [task for task in tasks if task != told.task]
-        for task in others:
-            tasks[task] = True
-        tasks[told.task] = bool(others) or tasks.get(told.task, False)
+        others = [operation for task, operation in tasks.items() if task != told.task]
+        for operation in others:
+            operation.mixed = True
+        tasks.setdefault(told.task, _Operation()).mixed |= bool(others)
 
-    def _overlaps(self, told: Told) -> bool:
-        """Whether this is the end of an operation that was not alone with the file; for all else the others are not."""
+    def _overlaps(self, told: Told) -> _Operation | None:
+        """The operation of this task on this file, over with its end. For those of others this came in between."""
         tasks = self._open[told.oid]
-        mixed = tasks.pop(told.task, False) if told.flags & ENDS else False
-        for task in tasks:
+        mine = tasks.get(told.task)
+        if told.flags & ENDS:
+            tasks.pop(told.task, None)
+            if not tasks:
+                del self._open[told.oid]
+        elif mine is not None and told.op in (Operation.WRITE, Operation.HELD):
+            mine.told = True
+        for task, operation in tasks.items():
             if task != told.task:
-                tasks[task] = True
-        if not tasks:
-            del self._open[told.oid]
-        return mixed
+                operation.mixed = True
+        return mine
+
+    def _copied(self, operation: _Operation, told: Told) -> None:
+        """The end of a copy that has told its parts. Blocks that were shared in part are looked at."""
+        if operation.clone is not None:
+            place = operation.clone
+            done = told.op is Operation.DIRTY and told.length >= place.told.length
+            place.event, place.done = place.told.event if done else _look(told), True
 
     def _keep(self, key: tuple[int, int, int], told: Told, now: float) -> None:
         place = _Place(told, now)
@@ -169,9 +206,15 @@ class Order:
             self.given += 1
         return out
 
-    def _give_up(self, place: _Place) -> Lost | None:
-        """A change of size that takes long is told at its end, and until then it is under way."""
+    def _give_up(self, place: _Place) -> Event | None:
+        """A change of size that takes long is told at its end, and until then it is under way. So are shared blocks,
+        which are looked at then."""
         told = place.told
+        if told.op is Operation.CLONE:
+            for operation in self._open.get(told.oid, {}).values():
+                if operation.clone is place:
+                    operation.clone, operation.told = None, False
+            return None
         setting = told.op is Operation.SETTING
         key = (told.task, told.oid, -1 if setting else told.offset)
         if place in self._places.get(key, ()):
@@ -179,7 +222,7 @@ class Order:
             if not self._places[key]:
                 del self._places[key]
         if setting:
-            self._open.setdefault(told.oid, {})[told.task] = False
+            self._open.setdefault(told.oid, {})[told.task] = _Operation()
             return None
         return _never(told)
 
@@ -189,6 +232,10 @@ class Order:
             return _never(held)
         body = Range(held.oid, 0, b"", held.offset, held.length)
         return Exact(Record(Kind.WRITE, body, fill.payload, held.time))
+
+
+def _look(told: Told) -> Dirty:
+    return Dirty(told.oid, True, 0, b"", b"", told.time)
 
 
 def _never(held: Told) -> Lost:

@@ -88,6 +88,10 @@ enum op {
 	OP_CHANGED = 18, /* attributes.bpf.h: mode, owner, times */
 	OP_XATTR = 19, /* payload: name and value */
 	OP_ATTRIBUTES = 20, /* an attribute changed, which is not told */
+	OP_ZERO = 21, /* fallocate's other modes */
+	OP_COLLAPSE = 22,
+	OP_INSERT = 23,
+	OP_CLONE = 24, /* the place of bytes that another file shares: struct clone; its end says whether it was done */
 };
 enum flag {
 	FLAG_KEEP_SIZE = 1,
@@ -288,6 +292,7 @@ enum how {
 	HOW_MARK, /* the caller's memory; a DIRTY mark in its place */
 	HOW_HOLD, /* the same; keep its place: HELD, and a FILL when the system call ends */
 	HOW_FILL, /* this is that FILL: empty */
+	HOW_TRY, /* the same, but if they are not: nothing, and emit answers 1 */
 	HOW_KERNEL, /* kernel memory */
 	HOW_PAGE, /* kernel memory: a page of the file itself */
 };
@@ -303,7 +308,7 @@ static __always_inline int copy(void *to, __u32 n, __u64 from, __u32 how)
 }
 
 /* One record with ``length`` (at most CHUNK) bytes from ``from``. Reservations have constant sizes: the smallest class that
- * holds it. */
+ * holds it. 1: they are not resident, and nothing was told (HOW_TRY). */
 #define CLASS(size)                                                                                                  \
 	if (length <= (size)) {                                                                                      \
 		struct record *r = bpf_ringbuf_reserve(&ring, sizeof(*r) + (size), 0);                               \
@@ -313,10 +318,15 @@ static __always_inline int copy(void *to, __u32 n, __u64 from, __u32 how)
 		asm volatile("" : "+r"(n));                                                                          \
 		if (n > (size))                                                                                      \
 			n = (size);                                                                                  \
-		head(r, volume, ino, how == HOW_FILL ? OP_FILL : how == HOW_PAGE ? OP_PAGE : OP_WRITE, offset, n);   \
+		__u8 op = how == HOW_FILL || how == HOW_TRY ? OP_FILL : how == HOW_PAGE ? OP_PAGE : OP_WRITE;        \
+		head(r, volume, ino, op, offset, n);                                                                 \
 		r->flags = (say >> 8) & 0xff;                                                                        \
 		r->task = bpf_get_current_pid_tgid();                                                                \
 		if (copy(r + 1, n, from, how)) {                                                                     \
+			if (how == HOW_TRY) {                                                                        \
+				bpf_ringbuf_discard(r, 0);                                                           \
+				return 1;                                                                            \
+			}                                                                                            \
 			count(STAT_FAULTS);                                                                          \
 			r->length = 0;                                                                               \
 			*(__u64 *)(r + 1) = n;                                                                       \

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from livelift.capture.ebpf import attributes, names
 from livelift.model.entry import object_id
-from livelift.model.record import Kind, Range, Record
+from livelift.model.record import Kind, Range, Record, Reflink
 from livelift.ports import Dirty, Exact, Lost, Named
 
 HEAD: Final = struct.Struct("=QQQIHBBQ")
@@ -17,6 +17,9 @@ HEAD: Final = struct.Struct("=QQQIHBBQ")
 
 LENGTH: Final = struct.Struct("=Q")
 """Follows the head of a record without payload: the length of the range that it speaks of."""
+
+CLONE: Final = struct.Struct("=QQQ")
+"""`struct clone`: length, inode and offset of the source."""
 
 KEEP_SIZE: Final = 1
 LATER: Final = 2
@@ -49,6 +52,10 @@ class Operation(IntEnum):
     CHANGED = 18
     XATTR = 19
     ATTRIBUTES = 20
+    ZERO = 21
+    COLLAPSE = 22
+    INSERT = 23
+    CLONE = 24
 
 
 Event = Exact | Dirty | Named | Lost
@@ -80,6 +87,9 @@ _KINDS: Final = {
     Operation.TRUNCATE: Kind.TRUNCATE,
     Operation.ALLOCATE: Kind.ALLOCATE,
     Operation.PUNCH: Kind.PUNCH,
+    Operation.ZERO: Kind.ZERO,
+    Operation.COLLAPSE: Kind.COLLAPSE,
+    Operation.INSERT: Kind.INSERT,
 }
 _WRITE, _FILL, _PAGE = Operation.WRITE, Operation.FILL, Operation.PAGE
 _NAMES: Final = frozenset({Operation.MAKE, Operation.REMOVE, Operation.MOVE, Operation.SWAP, Operation.LOOK})
@@ -119,6 +129,12 @@ def _decode(sample: bytes, boot: int) -> Told:
         return Told(op, task, oid, 0, 0, _NOTHING, time, attribute, flags)
     (count,) = LENGTH.unpack_from(sample, HEAD.size)
     told = Told(op, task, oid, offset, count, _NOTHING, time, None, flags)
+    if op is Operation.CLONE:
+        _, source, source_offset = CLONE.unpack_from(sample, HEAD.size)
+        if not source:  # on another volume
+            return told._replace(event=Dirty(oid, True, 0, b"", b"", time))
+        clone = Reflink(oid, 0, b"", offset, count, object_id(volume, source), 0, b"", source_offset)
+        return told._replace(event=Exact(Record(Kind.REFLINK, clone, b"", time)))
     if op is Operation.DIRTY:
         return told._replace(event=Dirty(oid, True, 0, b"", b"", time))
     if op in _KINDS:

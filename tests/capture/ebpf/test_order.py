@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from livelift.capture.ebpf.order import Order
-from livelift.capture.ebpf.records import ENDS, MORE, Operation, Told, decode
+from livelift.capture.ebpf.records import CLONE, ENDS, MORE, Operation, Told, decode
 from livelift.model.record import Kind
 from livelift.ports import Dirty, Exact, Lost
 from tests.capture.ebpf.test_records import LENGTH, OID, sample
@@ -28,6 +30,10 @@ def fill(offset: int, data: bytes, task: int = 77) -> Told:
 
 def contents(out: list) -> list[tuple[int, bytes]]:
     return [(o.event.record.body.offset, bytes(o.event.record.payload)) for o in out if isinstance(o.event, Exact)]
+
+
+def kinds(out: list) -> list[Kind]:
+    return [o.event.record.kind for o in out if isinstance(o.event, Exact)]
 
 
 def test_what_needs_nothing_passes_at_once():
@@ -111,11 +117,57 @@ def test_an_operation_that_failed_leaves_nothing_open():
     assert dirty(order.feed([write(1), punch()], 0.0)) == 0
 
 
-def test_what_the_same_task_writes_within_its_operation_overlaps_nothing():
-    """copy_file_range that copies by writing."""
+def copied(count: int) -> Told:
+    return told(Operation.DIRTY, count=count, flags=ENDS)
+
+
+def clone(count: int, task: int = 77) -> Told:
+    (shared,) = decode([sample(Operation.CLONE, 100, CLONE.pack(count, 43, 200), 0, 0)], 0)
+    return shared._replace(task=task)
+
+
+def test_a_copy_that_was_told_as_writes_needs_no_look():
     order = Order()
-    out = order.feed([begin(), write(1), write(2), told(Operation.DIRTY, flags=ENDS)], 0.0)
-    assert [type(o.event) for o in out] == [Exact, Exact, Dirty] and order.settled
+    out = order.feed([begin(), write(1), write(2, task=5), held(2, 1), fill(2, b"x"), copied(2)], 0.0)
+    assert [type(o.event) for o in out] == [Exact] * 3 and order.settled
+
+
+def test_a_copy_of_which_nothing_was_told_is_looked_at():
+    out = Order().feed([begin(), write(2, task=5), copied(2)], 0.0)
+    assert dirty(out) == 2, "for what it copied, and for what came in between"
+
+
+def test_shared_blocks_have_their_place_and_wait_for_the_end():
+    order = Order()
+    assert order.feed([begin(), clone(4096), write(1, task=5)], 0.0) == [] and not order.settled
+    out = order.feed([copied(4096)], 0.1)
+    assert kinds(out) == [Kind.REFLINK, Kind.WRITE] and dirty(out) == 0 and order.settled
+    body = out[0].event.record.body
+    assert (body.oid, body.offset, body.length, body.source_oid, body.source_offset) == (OID, 100, 4096, OID + 1, 200)
+
+
+@pytest.mark.parametrize("end", [copied(4095), told(Operation.END, flags=ENDS)])
+def test_blocks_that_were_not_all_shared_are_looked_at(end: Told):
+    out = Order().feed([begin(), clone(4096), end], 0.0)
+    assert [type(o.event) for o in out] == [Dirty]
+
+
+def test_shared_blocks_of_a_call_that_takes_long_are_looked_at_in_the_end():
+    order = Order(patience=2)
+    assert order.feed([begin(), clone(4096), write(1, task=5)], 0.0) == []
+    assert kinds(order.feed([], 2.0)) == [Kind.WRITE] and not order.settled
+    assert dirty(order.feed([copied(4096)], 5.0)) > 0 and order.settled
+
+
+def test_shared_blocks_whose_beginning_was_dropped_are_looked_at():
+    out = Order().feed([clone(4096)], 0.0)
+    assert [type(o.event) for o in out] == [Dirty]
+
+
+def test_pages_that_fallocate_writes_to_disk_do_not_stand_for_it():
+    page = told(Operation.PAGE, 0, b"page")
+    out = Order().feed([begin(), page, punch()], 0.0)
+    assert kinds(out) == [Kind.WRITE, Kind.PUNCH] and dirty(out) == 0
 
 
 def test_the_end_of_an_operation_that_was_dropped_is_not_waited_for():
@@ -134,10 +186,6 @@ def setting(size: int, task: int = 77) -> Told:
 
 def truncate(size: int, task: int = 77) -> Told:
     return told(Operation.TRUNCATE, size, task=task)
-
-
-def kinds(out: list) -> list[Kind]:
-    return [o.event.record.kind for o in out if isinstance(o.event, Exact)]
 
 
 def test_a_change_of_size_has_its_place_before_it_happens():
