@@ -317,6 +317,15 @@ class TreeIndex:
     def set_blocks(self, oid: int, block: int, digests: bytes) -> None:
         self._db.execute("INSERT OR REPLACE INTO blocks VALUES (?,?,?)", (oid, block, digests))
 
+    def set_digests(self, oid: int, first: int, digests: bytes) -> None:
+        """Of blocks from ``first`` on; what is beyond the row that `set_blocks` has made is left out."""
+        row = self._db.execute("SELECT length(digests) FROM blocks WHERE oid=?", (oid,)).fetchone()
+        room = row[0] - first * DIGEST if row else 0
+        if room > 0:
+            with self._db.blobopen("blocks", "digests", oid) as blob:
+                blob.seek(first * DIGEST)
+                blob.write(digests[:room])
+
     def drop_blocks(self, oid: int) -> None:
         self._db.execute("DELETE FROM blocks WHERE oid=?", (oid,))
 

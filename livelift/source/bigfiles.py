@@ -28,6 +28,10 @@ server's page
 cache stays as it is. Not hot ones: a direct read first writes the file's dirty pages out."""
 
 
+def is_cold(st: os.stat_result) -> bool:
+    return st.st_size >= DIRECT_FROM and time.time() - st.st_mtime > DIRECT_QUIET
+
+
 class BigFiles:
     """``stop``: set when the agent ends; a reading in progress is then given up (the next start reads it again)."""
 
@@ -44,8 +48,7 @@ class BigFiles:
         allocated = allocated_extents(fd, st.st_size) if st.st_blocks else []
         since = self._mark(Kind.BASE_BEGIN, oid, attributes, 0, ())
         new = Digests(block_size(st.st_size))
-        cold = st.st_size >= DIRECT_FROM and time.time() - st.st_mtime > DIRECT_QUIET
-        with reader(fd, cold) as read:
+        with reader(fd, is_cold(st)) as read:
             for part in parts_of(fd, st, -1, None, new, read):
                 self.bytes_read += len(part.payload)
                 if part.kind is Kind.WRITE:

@@ -14,20 +14,22 @@ from livelift.errors import LiveliftError
 from livelift.merge.blocks import SMALL
 from livelift.merge.brackets import Brackets
 from livelift.merge.names import make_kind
-from livelift.model.entry import Attributes, Stamp, make_stamp, object_id, volume_of
+from livelift.model.entry import Attributes, Stamp, make_stamp
 from livelift.model.problem import Problem
 from livelift.model.record import BaseFile, Kind, Link, Make, Range, Record, SetAttributes, Unlink
 from livelift.platform.system import os
 from livelift.ports import Event
-from livelift.source.bigfiles import RACY, BigFiles
+from livelift.source.bigfiles import RACY, BigFiles, is_cold
 from livelift.source.content import Digests, Part, is_plain, parts_of, read_exactly, wants_digests
 from livelift.source.dirty import Dirty, Mark
-from livelift.source.edge import Small, attributes_at, attributes_of_fd, read_small
+from livelift.source.edge import attributes_at, attributes_of_fd
 from livelift.source.follower import Follower
 from livelift.source.gaps import Gaps
 from livelift.source.journal import Journal
 from livelift.source.live import Gone, Live, Moved
+from livelift.source.newcomers import Newcomers
 from livelift.source.ready import Ready
+from livelift.source.windowed import Windowed
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,7 @@ class Changes:
     """
 
     exact = False
+    _windowed: Windowed | None = None
 
     def __init__(
         self,
@@ -73,13 +76,20 @@ class Changes:
         self._sectors = sectors
         self.still = threading.Event()
         self._big = BigFiles(journal, dirty, gaps)
+        self._newcomers = Newcomers(journal, live, brackets, dirty, follower, self._full)
         self.problems: dict[int, Problem] = {}
         self._bytes = 0
         self.objects = 0
 
+    def follow_exactly(self) -> None:
+        """From here on the capture tells all content."""
+        self.exact = True
+        self._windowed = Windowed(self._journal, self._follower.told, self._gaps, self._big.outdated, self._big.stop)
+
     @property
     def bytes_read(self) -> int:
-        return self._bytes + self._big.bytes_read
+        windowed = self._windowed.bytes_read if self._windowed else 0
+        return self._bytes + self._newcomers.bytes_read + self._big.bytes_read + windowed
 
     def run(self, lane: Dirty, stop: threading.Event) -> None:
         """Small changes go into the log together: one append, one wake-up of the sender."""
@@ -142,7 +152,7 @@ class Changes:
         made: Ready | None = None
         try:
             if place is None:
-                made = self._new(oid, mark)
+                made = self._newcomers.read(oid, mark)
                 return made
             assert known is not None
             if stat.S_ISREG(known.mode):
@@ -171,48 +181,6 @@ class Changes:
             return False
         return not stat.S_ISREG(known.mode) or known.stamp.size >= 0
 
-    def _new(self, oid: int, mark: Mark) -> Ready:
-        """A file that was created and that the log does not know: if it is small it goes in whole, as one record."""
-        assert mark.place is not None
-        parent, name = mark.place
-        small: Small | None = None
-        try:
-            with self._live.directory(parent) as fd:
-                st = os.stat(name, dir_fd=fd, follow_symlinks=False)
-                if stat.S_ISREG(st.st_mode) and st.st_nlink == 1 and self._live.object_of(st) == oid:
-                    small = read_small(fd, name, SMALL)
-        except (Moved, Gone, OSError):
-            small = None  # settled by a look, or by the events that are on their way
-        put = False
-
-        def records() -> list[Record]:
-            nonlocal put
-            index = self._journal.index
-            if index.place(oid) is not None:  # by another name
-                self._follower.look_at(parent, name, mark.first)
-                self._dirty.add(oid, True, mark.first)
-                return []
-            free = index.is_dir(parent) and not index.lookup(parent, name) and not self._brackets.is_open(parent)
-            fits = small is not None and small.attributes.nlink == 1 and object_id(volume_of(oid), small.inode) == oid
-            if small is None or not fits or not free:
-                self._follower.look_at(parent, name, mark.first)
-                return []
-            put = True
-            body = BaseFile(oid, parent, name, small.attributes, small.extents, small.allocated)
-            return [Record(Kind.FILE, body, small.payload, mark.first)]
-
-        def after(lost: list[int]) -> None:
-            if not put or small is None:
-                return
-            self._bytes += len(small.payload)
-            self._dirty.add(parent, False, mark.first)
-            if oid in lost:
-                self._full(oid, mark)
-            elif time.time_ns() - small.attributes.ctime < RACY:
-                self._journal.index.set_racy(oid)
-
-        return Ready(records, after)
-
     def _full(self, oid: int, mark: Mark) -> None:
         """The full spool dropped its content. After its attributes, so that the fold ends with "content not known"."""
         self._gaps.open(oid, "spool full")
@@ -239,8 +207,14 @@ class Changes:
             if (stamp.size < 0 or old is None) and st.st_size > SMALL:
                 if lane is not self._bulk:
                     self._bulk.add(oid, True, mark.first, delay=0.0)
-                    return None
-                self._big.base(oid, fd, st, mark.first, gap)
+                elif self._windowed is None:
+                    self._big.base(oid, fd, st, mark.first, gap)
+                elif not self._windowed.read(oid, fd, mark.first, gap, None, is_cold(st)):
+                    self._full(oid, mark)
+                return None
+            if self._windowed is not None and st.st_size > SMALL:
+                if not self._windowed.read(oid, fd, mark.first, gap, old, False):
+                    self._full(oid, mark)
                 return None
             attributes = attributes_of_fd(fd, st)
             if not mark.content and make_stamp(st.st_size, st.st_mtime_ns, 0)[:2] == stamp[:2]:

@@ -49,7 +49,8 @@ class Cuts:
         order = ordered(agent.capture)
         if order is not None:
             agent.journal.position = order.produced
-            agent.follower.exact = agent.changes.exact = True
+            agent.follower.exact = True
+            agent.changes.follow_exactly()
 
     def run(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """``to``: where on the target the copy is made (empty: none, the position is only marked). ``timeout``."""

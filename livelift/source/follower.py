@@ -55,7 +55,7 @@ class Follower:
         self.walk = walk
         self._in_scope = in_scope
         self._namer = Namer(journal.index)
-        self._told = ToldContent(journal, brackets, dirty, gaps)
+        self.told = ToldContent(journal, brackets, dirty, gaps)
         self._in_order = InOrder(journal, self._namer, brackets, dirty, in_scope, self.carry_out, self.map_of)
         self.at_rest: Callable[[int], None] = lambda passed: None
         self._later: list[tuple[float, Named]] = []
@@ -98,7 +98,7 @@ class Follower:
                 told.append(event)
                 continue
             if told:
-                self._told.put(told)
+                self.told.put(told)
                 told = []
             if isinstance(event, Named):
                 named.append(event)
@@ -121,7 +121,7 @@ class Follower:
             else:
                 self._exact(event)
         if told:
-            self._told.put(told)
+            self.told.put(told)
         if named:
             self._names(named)
         if self._later:
@@ -152,11 +152,11 @@ class Follower:
     @property
     def exact(self) -> bool:
         """The capture tells everything in order, and says nothing twice."""
-        return self._told.exact
+        return self.told.exact
 
     @exact.setter
     def exact(self, exact: bool) -> None:
-        self._told.exact = exact
+        self.told.exact = exact
 
     @property
     def waits(self) -> bool:
@@ -368,14 +368,14 @@ class Follower:
         if isinstance(body, Make | Link | Unlink | Rename):
             self._one_name(*as_named(event.record), event.record)
         elif isinstance(body, Range | SetAttributes | Xattr | Reflink | Changed):
-            self._told.put([event])
+            self.told.put([event])
         else:
             raise ValueError(f"a capture told a record of the kind {event.record.kind.name}")
 
     def reopen(self, oid: int) -> None:
         """Close a bracket and process what waited on it. The merge lock is held."""
         held = self._brackets.close(oid)
-        self._told.waited(oid)
+        self.told.waited(oid)
         if held.overflow:
             if self._journal.index.is_dir(oid):
                 self.walk(oid, False)

@@ -28,6 +28,32 @@ SHIFTS: Final = frozenset({Kind.COLLAPSE, Kind.INSERT})
 """What must not happen twice."""
 
 
+_END: Final = 1 << 63
+
+
+class _Window:
+    """A part of a file. It grows by what waits for it: what is told later of those bytes comes behind that."""
+
+    def __init__(self, start: int, end: int) -> None:
+        self._start = start
+        self._end = end
+        self.held: list[Exact] = []
+
+    def takes(self, event: Exact) -> bool:
+        """True if the event waits for this window."""
+        body = event.record.body
+        if not isinstance(body, Range):
+            return False
+        start, end = body.offset, body.offset + body.length
+        if event.record.kind is Kind.TRUNCATE:
+            end = _END
+        if start >= self._end or end <= self._start:
+            return False
+        self._start, self._end = min(self._start, start), max(self._end, end)
+        self.held.append(event)
+        return True
+
+
 class ToldContent:
     """Records on objects, none on names. ``exact``: nobody else says that the object changed, so its times are marked
     to be looked at."""
@@ -38,6 +64,7 @@ class ToldContent:
         self._dirty = dirty
         self._gaps = gaps
         self._waiting: dict[int, int] = {}  # bytes of content that wait for an object's bracket
+        self._windows: dict[int, _Window] = {}  # of objects that are read a window at a time
         self.exact = False
 
     def put(self, events: list[Exact]) -> None:
@@ -49,8 +76,7 @@ class ToldContent:
             for event in events:
                 record, body = event.record, event.record.body
                 assert isinstance(body, Content)
-                if self._brackets.is_open(body.oid):
-                    self._wait(body.oid, event)
+                if self._brackets.is_open(body.oid) and self._waits(body.oid, event):
                     continue
                 if record.kind in SHIFTS and not self._as_then(body.oid):
                     self._dirty.add(body.oid, True, record.time)
@@ -90,6 +116,34 @@ class ToldContent:
     def _as_then(self, *oids: int) -> bool:
         """The target has these objects as they were at this event: nothing that was read of them later."""
         return not any(oid in self._journal.read for oid in oids)
+
+    # -- while the object is being read ------------------------------------------------------------------------------
+
+    def enter(self, oid: int) -> None:
+        """Its bracket is open, and it is read a window at a time from here on; the first one is all of it."""
+        self._windows[oid] = _Window(0, _END)
+
+    def window(self, oid: int, start: int, end: int) -> None:
+        """What is told of this part waits from here on; what waited for the one before goes into the log."""
+        before = self._windows[oid]
+        self._windows[oid] = _Window(start, end)
+        if before.held:
+            self.put(before.held)
+            self._journal.late = self._journal.position()  # records of other objects have overtaken them
+
+    def leave(self, oid: int) -> None:
+        """It has been read, or given up; its bracket is still open."""
+        if oid in self._windows:
+            self.window(oid, 0, 0)
+            del self._windows[oid]
+
+    def _waits(self, oid: int, event: Exact) -> bool:
+        window = self._windows.get(oid)
+        once = event.record.kind in SHIFTS or event.record.kind is Kind.REFLINK
+        if window is None or once:
+            self._wait(oid, event)
+            return True
+        return window.takes(event)
 
     def _wait(self, oid: int, event: Exact) -> None:
         """Until the bracket closes; what is more than memory should hold becomes a mark: read the object again."""
