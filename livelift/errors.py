@@ -3,6 +3,7 @@
     LiveliftError                      exit 1
     ├── UsageError                     2   the command line or the configuration is wrong
     ├── PreflightError                 3   an inhibitor stands in the way (disk too small, overlapping maps, ...)
+    │   └── UnfitFilesystemError       3   the capture mode that was named is not for this file system
     ├── UnfinishedError                4   finished, with listed problems (gaps that remain)
     ├── MismatchError                  5   verification found a difference
     ├── StateError                     6   refused in this state of the job
@@ -59,6 +60,12 @@ class PreflightError(LiveliftError):
 
     code = "inhibitor"
     exit_code = 3
+
+
+class UnfitFilesystemError(PreflightError):
+    """preflight: {0}"""
+
+    code = "capture-filesystem"
 
 
 class UnfinishedError(LiveliftError):

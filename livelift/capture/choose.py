@@ -16,7 +16,7 @@ from livelift.capture.ebpf.capture import EbpfSyscallCapture
 from livelift.capture.ebpf.inorder import EbpfFexitCapture
 from livelift.capture.fanotify import FanotifyCapture
 from livelift.capture.inotify import InotifyCapture
-from livelift.errors import LiveliftError, PreflightError
+from livelift.errors import LiveliftError, PreflightError, UnfitFilesystemError
 from livelift.ports import Capture, WatchedVolume
 
 
@@ -50,6 +50,7 @@ class Candidate(NamedTuple):
     promise: str
     blind_to: tuple[str, ...]
     reports: tuple[CanaryReport, ...]  # one for each volume
+    unfit: bool = False  # for a file system
 
 
 class Choice(NamedTuple):
@@ -85,14 +86,16 @@ def choose(
         modes = [mode for mode in modes if mode.automatic]
     rejected: list[tuple[str, str]] = []
     remedies: list[str] = []
+    error = PreflightError
     for mode in modes:
         candidate = _try(mode, volumes)
         if candidate.available:
             choice = Choice(mode.name, candidate.promise, candidate.blind_to, candidate.why, tuple(rejected))
             return (mode.serve or mode.make)(), choice
+        error = UnfitFilesystemError if candidate.unfit and requested != "auto" else error
         rejected.append((mode.name, candidate.why))
         remedies.append(candidate.remedy)
-    raise PreflightError(
+    raise error(
         "capture does not work here: " + "; ".join(f"{name}: {why}" for name, why in rejected),
         remedy="; ".join(filter(None, remedies)) or "use --capture auto",
     )
@@ -102,12 +105,13 @@ def _try(mode: Mode, volumes: list[WatchedVolume]) -> Candidate:
     sample = mode.make()
     reports: list[CanaryReport] = []
     why = remedy = ""
+    unfit = False
     try:
         with contextlib.closing(mode.make()) as whole:
             whole.start(volumes, lambda _: False)
         reports = [sing(mode.make(), volume) for volume in volumes]
     except LiveliftError as error:
-        why, remedy = str(error.args[0]), error.remedy
+        why, remedy, unfit = str(error.args[0]), error.remedy, isinstance(error, UnfitFilesystemError)
     except OSError as error:
         why = str(error)
     else:
@@ -115,7 +119,7 @@ def _try(mode: Mode, volumes: list[WatchedVolume]) -> Candidate:
     available = not why
     blind = (*sample.blind_to, *sorted(_optional(sample) & set().union(*(report.missed for report in reports))))
     return Candidate(
-        mode.name, available, why or _tried(reports, volumes), remedy, sample.promise, blind, tuple(reports)
+        mode.name, available, why or _tried(reports, volumes), remedy, sample.promise, blind, tuple(reports), unfit
     )
 
 

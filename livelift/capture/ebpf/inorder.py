@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from livelift.capture.ebpf import hooks
+from livelift.capture.ebpf import filesystems, hooks
 from livelift.capture.ebpf.loader import mapped_already
 from livelift.capture.ebpf.stream import BUSY, LOST, RING, Stream
 from livelift.errors import StateError
@@ -57,8 +57,10 @@ class EbpfFexitCapture:
         self.passed = 0
 
     def start(self, volumes: Iterable[WatchedVolume], ignore: Callable[[bytes], bool]) -> None:
-        """PreflightError: what `Stream` says, or a function of this kernel is not known."""
+        """PreflightError: what `Stream` says, a function of this kernel is not known, or the mode is not for a file
+        system (`filesystems`)."""
         volumes = list(volumes)
+        filesystems.check(volumes)
         try:
             self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
             self._stream = Stream("fexit", volumes, self._ignored, *self._sizes, _choose)
