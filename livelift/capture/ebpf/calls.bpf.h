@@ -5,7 +5,8 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct thread_info {
-	__u32 status;
+	__u32 status; /* x86 */
+	unsigned long flags;
 };
 struct fdtable {
 	__u32 max_fds;
@@ -18,12 +19,42 @@ struct task_struct {
 	struct thread_info thread_info;
 	struct files_struct *files;
 };
-struct pt_regs { /* x86_64 */
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs {
 	unsigned long r10, r9, r8, dx, si, di, orig_ax;
 };
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs {
+	__u64 regs[31];
+	__u64 orig_x0;
+	__s32 syscallno;
+};
+#endif
 #pragma clang attribute pop
 
-#define TS_COMPAT 2 /* arch/x86/include/asm/thread_info.h: this call came by the 32-bit door */
+/* The number of a system call and its arguments, also when it ends; whether it came by the 32-bit door. */
+#if defined(__TARGET_ARCH_x86)
+#define NUMBER(regs) BPF_CORE_READ(regs, orig_ax)
+#define FIRST(regs) BPF_CORE_READ(regs, di)
+#define SECOND(regs) BPF_CORE_READ(regs, si)
+#define THIRD(regs) BPF_CORE_READ(regs, dx)
+#define FOURTH(regs) BPF_CORE_READ(regs, r10)
+#define SIXTH(regs) BPF_CORE_READ(regs, r9)
+#define TS_COMPAT 2 /* arch/x86/include/asm/thread_info.h */
+#define IS_COMPAT(task) \
+	(bpf_core_field_exists((task)->thread_info.status) && BPF_CORE_READ(task, thread_info.status) & TS_COMPAT)
+#elif defined(__TARGET_ARCH_arm64)
+#define NUMBER(regs) BPF_CORE_READ(regs, syscallno)
+#define FIRST(regs) BPF_CORE_READ(regs, orig_x0) /* regs[0] has the result by then */
+#define SECOND(regs) BPF_CORE_READ(regs, regs[1])
+#define THIRD(regs) BPF_CORE_READ(regs, regs[2])
+#define FOURTH(regs) BPF_CORE_READ(regs, regs[3])
+#define SIXTH(regs) BPF_CORE_READ(regs, regs[5])
+#define TIF_32BIT 22 /* arch/arm64/include/asm/thread_info.h */
+#define IS_COMPAT(task) (BPF_CORE_READ(task, thread_info.flags) >> TIF_32BIT & 1)
+#else
+#error "the registers of this architecture are not known"
+#endif
 #define CALLS 512
 
 /* livelift/capture/ebpf/syscalls.py knows these numbers. */
@@ -63,7 +94,7 @@ static __always_inline __u32 call_of(struct pt_regs *regs, __u64 number)
 	if (!call || *call == CALL_NONE)
 		return CALL_NONE;
 	struct task_struct *task = (void *)bpf_get_current_task();
-	if (bpf_core_field_exists(task->thread_info.status) && BPF_CORE_READ(task, thread_info.status) & TS_COMPAT)
+	if (IS_COMPAT(task))
 		return CALL_NONE; /* other numbers, other arguments */
 	return *call;
 }

@@ -207,7 +207,7 @@ int leave(__u64 *ctx)
 	fill(me, HOW_FILL);
 	struct pt_regs *regs = (void *)ctx[0];
 	__s64 result = ctx[1];
-	__u32 call = call_of(regs, BPF_CORE_READ(regs, orig_ax));
+	__u32 call = call_of(regs, NUMBER(regs));
 	/* Asynchronous calls return something else than bytes. */
 	if (!mine->bytes ||
 	    (call >= CALL_WRITE && call <= CALL_PWRITEV2 && (mine->calls != 1 || result != mine->bytes)))

@@ -74,7 +74,7 @@ int enter(__u64 *ctx)
 	__u32 call = call_of(regs, ctx[1]);
 	if (call != CALL_WRITE && call != CALL_WRITEV)
 		return 0;
-	struct file *file = file_of(BPF_CORE_READ(regs, di));
+	struct file *file = file_of(FIRST(regs));
 	if (!file || !volume_of(BPF_CORE_READ(file, f_inode)) || ours())
 		return 0;
 	__u64 key = (__u64)file, me = bpf_get_current_pid_tgid();
@@ -207,7 +207,7 @@ __attribute__((noinline)) int submitted(__u64 blocks, __u64 n)
 /* Calls whose first argument is a descriptor of which something exact can be said. */
 static __always_inline void on_descriptor(struct pt_regs *regs, __u32 call, __u64 result)
 {
-	struct file *file = file_of(BPF_CORE_READ(regs, di));
+	struct file *file = file_of(FIRST(regs));
 	if (!file)
 		return;
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
@@ -215,7 +215,7 @@ static __always_inline void on_descriptor(struct pt_regs *regs, __u32 call, __u6
 	if (!volume--)
 		return;
 	__u64 ino = BPF_CORE_READ(inode, i_ino);
-	__u64 second = BPF_CORE_READ(regs, si), third = BPF_CORE_READ(regs, dx), fourth = BPF_CORE_READ(regs, r10);
+	__u64 second = SECOND(regs), third = THIRD(regs), fourth = FOURTH(regs);
 	int vector = call == CALL_WRITEV || call == CALL_PWRITEV || call == CALL_PWRITEV2;
 	if (call == CALL_WRITE || call == CALL_WRITEV) {
 		int sure = alone(file);
@@ -239,7 +239,7 @@ static __always_inline void on_descriptor(struct pt_regs *regs, __u32 call, __u6
 		mark(volume, ino, op, third, fourth);
 	} else if (result) {
 		/* With O_APPEND Linux ignores the offset of pwrite (pwrite(2), bugs). */
-		__u64 flags = call == CALL_PWRITEV2 ? BPF_CORE_READ(regs, r9) : 0;
+		__u64 flags = call == CALL_PWRITEV2 ? SIXTH(regs) : 0;
 		if (BPF_CORE_READ(file, f_flags) & O_APPEND || flags & RWF_APPEND || (__s64)fourth < 0)
 			mark(volume, ino, OP_DIRTY, 0, 0);
 		else
@@ -252,10 +252,10 @@ static __always_inline void opened(struct pt_regs *regs, __u32 call, __u64 fd)
 {
 	__u64 flags = O_TRUNC;
 	if (call == CALL_OPEN)
-		flags = BPF_CORE_READ(regs, si);
+		flags = SECOND(regs);
 	else if (call == CALL_OPENAT)
-		flags = BPF_CORE_READ(regs, dx);
-	else if (call == CALL_OPENAT2 && bpf_probe_read_user(&flags, sizeof(flags), (void *)BPF_CORE_READ(regs, dx))) {
+		flags = THIRD(regs);
+	else if (call == CALL_OPENAT2 && bpf_probe_read_user(&flags, sizeof(flags), (void *)THIRD(regs))) {
 		dirty(fd, OP_DIRTY);
 		return;
 	}
@@ -268,7 +268,7 @@ int leave(__u64 *ctx)
 {
 	struct pt_regs *regs = (void *)ctx[0];
 	__s64 result = ctx[1];
-	__u32 call = call_of(regs, BPF_CORE_READ(regs, orig_ax));
+	__u32 call = call_of(regs, NUMBER(regs));
 	if (call == CALL_NONE)
 		return 0;
 	if (result < 0 && call != CALL_WRITE && call != CALL_WRITEV)
@@ -280,12 +280,12 @@ int leave(__u64 *ctx)
 	else if (call <= CALL_OPENAT2)
 		opened(regs, call, result);
 	else if (call == CALL_DIRTY1)
-		dirty(BPF_CORE_READ(regs, di), OP_DIRTY);
+		dirty(FIRST(regs), OP_DIRTY);
 	else if (call == CALL_DIRTY3)
-		dirty(BPF_CORE_READ(regs, dx), OP_DIRTY);
+		dirty(THIRD(regs), OP_DIRTY);
 	else if (call == CALL_SUBMIT)
-		submitted(BPF_CORE_READ(regs, dx), result);
+		submitted(THIRD(regs), result);
 	else if (call == CALL_REAP)
-		reap(BPF_CORE_READ(regs, r10), result);
+		reap(FOURTH(regs), result);
 	return 0;
 }

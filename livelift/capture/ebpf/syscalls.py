@@ -1,6 +1,7 @@
 """Which system calls `syscall.bpf.c` looks at, by the numbers of each architecture.
 
-Sources: arch/x86/entry/syscalls/syscall_64.tbl. The second column is `enum call` of `syscall.bpf.c`.
+Sources: arch/x86/entry/syscalls/syscall_64.tbl, include/uapi/asm-generic/unistd.h. The second column is `enum
+call` of `syscall.bpf.c`.
 """
 
 from __future__ import annotations
@@ -46,6 +47,23 @@ NUMBERS: Final[dict[str, dict[str, int]]] = {
         "pwritev2": 328,
         "io_pgetevents": 333,
         "openat2": 437,
-    }
+    },
+    "aarch64": {
+        "io_submit": 2,
+        "io_getevents": 4,
+        "ftruncate": 46,
+        "fallocate": 47,
+        "openat": 56,
+        "write": 64,
+        "writev": 66,
+        "pwrite64": 68,
+        "pwritev": 70,
+        "sendfile": 71,
+        "splice": 76,
+        "copy_file_range": 285,
+        "pwritev2": 287,
+        "io_pgetevents": 292,
+        "openat2": 437,
+    },
 }
 """System call numbers by `platform.machine()`. An architecture that is missing here has no object file either."""

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from livelift.capture.ebpf.syscalls import NUMBERS
+
 HERE = Path(str(resources.files("livelift.capture.ebpf")))
 OBJECTS = sorted(HERE.glob("*.bpf.o"))
 
 
 def test_every_source_has_its_object() -> None:
-    assert {p.name.split(".")[0] for p in HERE.glob("*.bpf.c")} == {p.name.split(".")[0] for p in OBJECTS}
+    sources = {p.name.split(".")[0] for p in HERE.glob("*.bpf.c")}
+    assert {p.name for p in OBJECTS} == {f"{source}.{machine}.bpf.o" for source in sources for machine in NUMBERS}
 
 
 @pytest.mark.parametrize("path", OBJECTS, ids=lambda path: path.name)
