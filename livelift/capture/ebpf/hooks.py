@@ -40,14 +40,13 @@ HOOKS: Final = (
     Hook("generic_remap_file_range_prep", {6: ("clones",)}, False),
     Hook("vfs_copy_file_range", {6: ("copy_ends", "copy_begins")}),
     Hook("vfs_clone_file_range", {6: ("clone_ends", "clone_begins")}),
-    Hook("fault_in_iov_iter_readable", {2: ("faulted",)}, False),
+    Hook("fault_in_readable", {2: ("faulted",)}, False),
     Hook("generic_write_checks", {2: ("leave", "write_checks")}),
 )
 """In the order of attaching: what closes something before what opens it. The numbers are those of every kernel from
 5.10 to 6.18; another number is another function, which is not guessed at."""
 
 INSTEAD: Final = {
-    "fault_in_iov_iter_readable": Hook("iov_iter_fault_in_readable", {2: ("faulted_old",)}, False),
     "folio_clear_dirty_for_io": Hook("clear_page_dirty_for_io", {1: ("page_written",)}, False),
     "vfs_fileattr_set": Hook("security_file_ioctl", {3: ("flags_asked",)}, False),
 }

@@ -7,6 +7,7 @@ B <= A <= B + 1, and every position of a log that is a cut says so too.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import mmap
 import os
 import random
@@ -107,7 +108,8 @@ def test_a_change_is_told_exactly(
 
 def names(events: list[Event], here: Path, reader: Reader) -> list[tuple]:
     """(kind, name, new name, nlink) of the names below ``here``, in order."""
-    parents = {reader.oid(here)} | {reader.oid(path) for path in here.rglob("*") if path.is_dir()}
+    directories = [here, *(path for path in here.rglob("*") if not path.is_symlink() and path.is_dir())]
+    parents = {reader.oid(path) for path in directories}
     found = []
     for event in events:
         body = event.record.body if isinstance(event, Exact) else None
@@ -403,6 +405,39 @@ def test_the_canary_sees_everything_exactly(volume: WatchedVolume, here: Path) -
     started(EbpfFexitCapture(), volume).close()
     report = sing(EbpfFexitCapture(), volume, bytes(here))
     assert report.missed == set() and report.exact >= set(EbpfFexitCapture.exact)
+
+
+ADD_KEY, SET_POLICY = 0xC0506617, 0x800C6613
+"""FS_IOC_ADD_ENCRYPTION_KEY, FS_IOC_SET_ENCRYPTION_POLICY: linux/fscrypt.h."""
+
+
+def test_encrypted_directories_are_told_in_clear(rng: random.Random) -> None:
+    """ext4 encrypts below all that is captured: names and content are the caller's."""
+    with loop_filesystem("ext4", 64, mkfs_args=["-O", "encrypt"]) as path:
+        (path / "secret").mkdir()
+        directory = os.open(path / "secret", os.O_RDONLY)
+        key = bytearray(struct.pack("=II32xII32x", 2, 0, 64, 0) + rng.randbytes(64))
+        try:
+            fcntl.ioctl(directory, ADD_KEY, key)
+            policy = struct.pack("=BBBB4x16s", 2, 1, 4, 0, bytes(key[8:24]))
+            fcntl.ioctl(directory, SET_POLICY, policy)
+            (path / "secret/try").write_bytes(b"x")
+        except OSError as error:
+            pytest.skip(f"this kernel does not encrypt here: {error.strerror}")
+        finally:
+            os.close(directory)
+        volume = volume_at(path, "ext4")
+        started(EbpfFexitCapture(), volume).close()
+        report = sing(EbpfFexitCapture(), volume, bytes(path / "secret"))
+        assert report.missed == set() and report.exact >= set(EbpfFexitCapture.exact)
+        capture = started(EbpfFexitCapture(), volume)
+        try:
+            events = Reader(capture, volume).caused_by(lambda: (path / "secret/name").write_bytes(b"in clear"))
+        finally:
+            capture.close()
+        told = [e.record for e in events if isinstance(e, Exact)]
+        assert any(isinstance(r.body, Make) and r.body.name == b"name" for r in told)
+        assert any(r.kind.name == "WRITE" and bytes(r.payload) == b"in clear" for r in told)
 
 
 FIRST = """
