@@ -173,8 +173,10 @@ def under(
     memory: int = 3072,
     timeout: float = 600,
     line: Callable[[str], object] = print,
+    disk: Path | None = None,
 ) -> int:
-    """Run ``command`` under the kernel of ``suite``; ``line`` is called with each line of its output."""
+    """Run ``command`` under the kernel of ``suite``; ``line`` is called with each line of its output. ``disk``: a file
+    that is /dev/vda there."""
     place = kernel(suite)
     shared = str(share.absolute()) if share else ""
     words = shlex.join(map(str, command))
@@ -187,6 +189,7 @@ def under(
             "-kernel", next((place / "boot").glob("vmlinuz-*")), "-initrd", image,
             "-append", "console=ttyS0 panic=-1 quiet mitigations=off",
             *_nine("root", "/", "readonly=on"), *(_nine("share", shared) if shared else []),
+            *(["-drive", f"file={disk},format=raw,if=virtio,cache=unsafe"] if disk else []),
         ]  # fmt: skip
         machine = subprocess.Popen(
             list(map(str, argv)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

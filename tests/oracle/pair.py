@@ -31,7 +31,7 @@ LIVELIFT = (sys.executable, "-m", "livelift")
 
 Side = Literal["source", "target"]
 SLOW = float(os.environ.get("LIVELIFT_SLOW", "1"))
-"""How many times longer an agent may take to start: in an emulated machine, 10."""
+"""How many times longer everything may take: in an emulated machine, 10."""
 
 
 class Status(NamedTuple):
@@ -234,7 +234,7 @@ class LivePair:
         return self.wait(lambda status: status.state == "following" and status.caught_up, timeout, interval)
 
     def wait(self, wanted: Callable[[Status], bool], timeout: float, interval: float = 0.1) -> Status:
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout * SLOW
         status = None
         while time.monotonic() < deadline:
             for agent in self.agents.values():
@@ -243,7 +243,7 @@ class LivePair:
             if status is not None and wanted(status):
                 return status
             time.sleep(interval)
-        raise AssertionError(f"not reached in {timeout} s; last status: {status and status.raw}\n{self.tail()}")
+        raise AssertionError(f"not reached in {timeout * SLOW} s; last status: {status and status.raw}\n{self.tail()}")
 
     def cutover(self, timeout: float = 60) -> dict[str, Any]:
         """Fence, drain, verify, cut; the report. The test's own writers have stopped: no cgroup is given to freeze."""
@@ -259,7 +259,8 @@ class LivePair:
 
     def _ask(self, verb: str, side: Side, timeout: float) -> subprocess.CompletedProcess[str]:
         command = [*LIVELIFT, verb, "--state", str(self.states[side]), "--json"]
-        return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=timeout)
+        limit = timeout * SLOW
+        return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=limit)
 
     def kill9(self, side: Side) -> None:
         self.agents[side].kill()

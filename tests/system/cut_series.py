@@ -1,31 +1,33 @@
-"""A bank at work, and cuts at random moments: made on a kernel that lets the programs load, judged anywhere.
+"""Databases at work, and cuts at random moments: made in a virtual machine, recovered and judged on this one.
 
-    python -m tests.system.cut_series make postgresql --out DIR [--cuts 50] [--fstype ext4] [--late]
-    python -m tests.system.cut_series judge DIR
+    python -m tests.system.cut_series [BANK...] [--suite bookworm] [--fstype ext4] [--cuts 50] [--late]
 
-Each cut becomes an archive of the copy and a line with what had been acknowledged before the cut was asked for and
-after it was made. ``--late``: the control, in which content is read late; it must be found damaged.
+Of each cut the copy is kept, with what had been acknowledged before the cut was asked for and after it was made. The
+copies lie on a disk (XFS) that both machines see, one after the other. ``--late``: the control, in which content is
+read late; it must be found damaged. Exit status 1: a cut was broken (or, with --late, none).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from tests.loopfs import loop_filesystem
+from tests import kernels
+from tests.loopfs import loop_filesystem, run
 from tests.oracle.pair import ROOT, LivePair, environment
 from tests.system.banks import BANKS, Acknowledged
 
-NAMES = ("cut.json", "tree.tar.zst")
+DISK = Path("/dev/vda")
 
 
 class Verdict(NamedTuple):
@@ -36,11 +38,20 @@ class Verdict(NamedTuple):
     broken: dict[int, str]
 
 
-def make(name: str, out: Path, cuts: int, fstype: str, seed: int, late: bool, pause: float) -> None:
+@contextlib.contextmanager
+def mounted(what: Path, *options: str) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as place:
+        run("mount", *options, str(what), place)
+        try:
+            yield Path(place)
+        finally:
+            run("umount", place)
+
+
+def make(name: str, cuts: int, fstype: str, seed: int, late: bool, pause: float) -> None:
+    """In the virtual machine."""
     rng = random.Random(seed)
-    out.mkdir(parents=True, exist_ok=True)
-    with loop_filesystem(fstype, 700) as left, loop_filesystem("xfs", 900) as right, \
-            tempfile.TemporaryDirectory(dir="/tmp") as work:  # fmt: skip
+    with loop_filesystem(fstype, 700) as left, mounted(DISK) as right, tempfile.TemporaryDirectory() as work:
         source, target = left / "src", right / "dst"
         source.mkdir()
         target.mkdir()
@@ -49,7 +60,7 @@ def make(name: str, out: Path, cuts: int, fstype: str, seed: int, late: bool, pa
         acknowledged = Path(work) / "acknowledged"
         program = [sys.executable, "-m", "tests.system.late_agent"] if late else None
         with LivePair([(source, target)], Path(work), capture="ebpf", source_program=program) as pair:
-            pair.wait(lambda status: status.state == "following", 600)
+            pair.wait(lambda status: status.state == "following", 100)
             command = [sys.executable, "-m", "tests.system.banks", name, source, acknowledged]
             clients = subprocess.Popen(list(map(str, command)), cwd=ROOT, env=environment())
             try:
@@ -59,11 +70,11 @@ def make(name: str, out: Path, cuts: int, fstype: str, seed: int, late: bool, pa
                 for number in range(cuts):
                     time.sleep(rng.random() * pause)
                     before = Acknowledged.read(acknowledged)
-                    report = pair.cut(right / "copy", 900)
+                    report = pair.cut(right / f"cut-{number}", 900)
                     after = Acknowledged.read(acknowledged)
                     assert clients.poll() is None, "the clients do not work any more"
-                    _pack(right / "copy" / str(source)[1:], out / str(number), before, after, report)
-                    shutil.rmtree(right / "copy")
+                    told = {"tree": str(source)[1:], "before": before, "after": after, "report": report}
+                    (right / f"cut-{number}.json").write_text(json.dumps(told))
                     print(f"{name}: cut {number} on {fstype}: {report}", flush=True)
             finally:
                 clients.terminate()
@@ -73,27 +84,16 @@ def make(name: str, out: Path, cuts: int, fstype: str, seed: int, late: bool, pa
             print(f"{name}: gaps {status.raw['gaps_total']}, events {status.raw['events']}", flush=True)
 
 
-def _pack(tree: Path, to: Path, before: dict[int, int], after: dict[int, int], report: dict[str, Any]) -> None:
-    to.mkdir(exist_ok=True)
-    with open(to / NAMES[1], "wb") as archive:
-        command = ["tar", "-C", tree, "--sparse", "--numeric-owner", "-cf", "-", "."]
-        tar = subprocess.Popen(command, stdout=subprocess.PIPE)
-        subprocess.run(["zstd", "-1", "-q", "-c"], stdin=tar.stdout, stdout=archive, check=True)
-        assert tar.wait() == 0
-    (to / NAMES[0]).write_text(json.dumps({"before": before, "after": after, "report": report}))
-
-
 def judge(name: str, out: Path) -> Verdict:
     broken: dict[int, str] = {}
     transactions = 0
-    cuts = sorted(int(path.name) for path in out.iterdir() if path.name.isdigit())
+    cuts = sorted(int(path.stem.removeprefix("cut-")) for path in out.glob("cut-*.json"))
     for number in cuts:
+        told = json.loads((out / f"cut-{number}.json").read_text())
         with tempfile.TemporaryDirectory(dir="/dev/shm") as scratch:
+            os.chmod(scratch, 0o755)
             tree = Path(scratch) / "tree"
-            tree.mkdir()
-            unpack = f"zstd -dcq {NAMES[1]} | tar -C {tree} --numeric-owner -xf -"
-            subprocess.run(["/bin/sh", "-c", unpack], cwd=out / str(number), check=True)
-            told = json.loads((out / str(number) / NAMES[0]).read_text())
+            run("cp", "-a", "--sparse=always", str(out / f"cut-{number}" / told["tree"]), str(tree))
             try:
                 found = BANKS[name](tree).judge()
                 for client, count in found.items():
@@ -105,25 +105,50 @@ def judge(name: str, out: Path) -> Verdict:
     return Verdict(len(cuts), transactions, broken)
 
 
+def series(name: str, suite: str, fstype: str, cuts: int, late: bool = False, pause: float = 3.0) -> Verdict:
+    """Made under the kernel of ``suite``, judged here. AssertionError: they could not be made."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as scratch:
+        disk = Path(scratch) / "disk"
+        with disk.open("wb") as file:
+            file.truncate(8 << 30)
+        run("mkfs.xfs", "-q", str(disk))
+        command = ["env", "LIVELIFT_SLOW=10", "LIVELIFT_BANK_PAUSE=0.3", f"PYTHONPATH={ROOT}", sys.executable, "-m"]
+        command += ["tests.system.cut_series", name, "--make", "--cuts", str(cuts), "--fstype", fstype]
+        command += ["--pause", str(pause), *(["--late"] if late else [])]
+        said: list[str] = []
+        os.chdir(ROOT)
+        status = kernels.under(suite, command, disk=disk, timeout=3 * 3600, line=said.append)
+        assert status == 0, "\n".join(said[-60:])
+        print(*said, sep="\n")
+        with mounted(disk, "-o", "loop") as out:
+            verdict = judge(name, out)
+    how = ", content read late" if late else ""
+    counts = f"{verdict.cuts} cuts, {len(verdict.broken)} broken, {verdict.transactions} transactions"
+    print(f"{name}, Linux {kernels.SUITES[suite]}, {fstype}{how}: {counts}", flush=True)
+    for number, what in verdict.broken.items():
+        print(f"  cut {number}: {what}")
+    return verdict
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["make", "judge"])
-    parser.add_argument("bank", choices=[*BANKS])
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--cuts", type=int, default=50)
+    parser.add_argument("banks", nargs="*", default=[*BANKS], metavar="BANK", help=", ".join(BANKS))
+    parser.add_argument("--suite", default="bookworm", choices=[*kernels.SUITES])
     parser.add_argument("--fstype", default="ext4")
+    parser.add_argument("--cuts", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--late", action="store_true")
     parser.add_argument("--pause", type=float, default=3.0, help="seconds between two cuts, at most")
+    parser.add_argument("--make", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.what == "make":
-        make(options.bank, options.out, options.cuts, options.fstype, options.seed, options.late, options.pause)
-        return 0
-    verdict = judge(options.bank, options.out)
-    print(f"{options.bank}: {verdict.cuts} cuts, {len(verdict.broken)} broken, {verdict.transactions} transactions")
-    for number, what in verdict.broken.items():
-        print(f"  {number}: {what}")
-    return 1 if verdict.broken else 0
+    wrong = False
+    for name in options.banks:
+        if options.make:
+            make(name, options.cuts, options.fstype, options.seed, options.late, options.pause)
+            continue
+        verdict = series(name, options.suite, options.fstype, options.cuts, options.late, options.pause)
+        wrong |= bool(verdict.broken) != options.late or verdict.cuts != options.cuts
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """Mode `ebpf` where the kernel lets fexit programs load; elsewhere test_machines.py runs this file in virtual machines.
 
-The ordering invariant: one writer sets A = n, another sets B = n as soon as it sees that. So at every moment
-B <= A <= B + 1, and every position of a log that is a cut says so too.
+The ordering invariant: see ordering.py.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import random
 import shutil
 import struct
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +29,7 @@ from livelift.platform.linux.files import RENAME_EXCHANGE, clone_range, renameat
 from livelift.ports import Dirty, Event, Exact, Lost, WatchedVolume
 from tests.capture.conftest import Reader, volume_at
 from tests.capture.ebpf.conftest import EbpfCapture, elsewhere, records, replay, started
+from tests.capture.ebpf.ordering import writers
 from tests.capture.ebpf.test_syscall import AIO, COLLAPSE, INSERT, KEEP_SIZE, PUNCH_HOLE, ZERO, fallocate
 from tests.loopfs import loop_filesystem
 
@@ -166,7 +165,7 @@ def test_a_file_that_was_written_before_it_had_a_name(reader: Reader, here: Path
     def change() -> None:
         fd = os.open(here, os.O_TMPFILE | os.O_RDWR)
         os.write(fd, b"content")
-        os.link(f"/proc/self/fd/{fd}", here / "name", src_dir_fd=-100, follow_symlinks=True)
+        os.link(f"/proc/self/fd/{fd}", here / "name", src_dir_fd=fd, follow_symlinks=True)
         os.close(fd)
 
     events = reader.caused_by(change)
@@ -440,28 +439,6 @@ def test_encrypted_directories_are_told_in_clear(rng: random.Random) -> None:
         assert any(r.kind.name == "WRITE" and bytes(r.payload) == b"in clear" for r in told)
 
 
-FIRST = """
-import mmap, os, struct, sys
-a, b = os.open(sys.argv[1], os.O_RDWR), os.open(sys.argv[2], os.O_RDWR)
-pack, unpack = struct.Struct("<Q").pack, struct.Struct("<Q").unpack
-theirs = mmap.mmap(b, 8, mmap.MAP_SHARED, mmap.PROT_READ)  # seen at once, without a lock
-for n in range(1, int(sys.argv[3]) + 1):
-    os.pwrite(a, pack(n), 0)
-    while unpack(theirs[:8])[0] != n:
-        pass
-"""
-SECOND = FIRST.replace("mmap.mmap(b,", "mmap.mmap(a,").replace(
-    """    os.pwrite(a, pack(n), 0)
-    while unpack(theirs[:8])[0] != n:
-        pass
-""",
-    """    while unpack(theirs[:8])[0] != n:
-        pass
-    os.pwrite(b, pack(n), 0)
-""",
-)
-
-
 def positions(capture: EbpfCapture, volume: WatchedVolume, here: Path, rounds: int, late: bool = False) -> list[int]:
     """How far B was from A - or rather A from B - at every position of the log; ``late``: with content read when the
     event is, as a mode of marks would do it."""
@@ -471,7 +448,7 @@ def positions(capture: EbpfCapture, volume: WatchedVolume, here: Path, rounds: i
     oids = [volume.index << 56 | os.stat(path).st_ino for path in paths]
     reader = Reader(capture, volume)
     reader.drain()
-    children = [subprocess.Popen([sys.executable, "-c", code, *paths, str(rounds)]) for code in (FIRST, SECOND)]
+    children = writers(paths, rounds)
     fds = [os.open(path, os.O_RDONLY) for path in paths]
     values, skews = [0, 0], []
     deadline = time.monotonic() + 600
