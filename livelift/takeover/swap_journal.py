@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 
 from livelift.errors import CorruptError
 from livelift.log.crc import crc32c
+from livelift.takeover.top_directory import Top
 
-MAGIC: Final = "livelift-swap 1"
+MAGIC: Final = "livelift-swap 2"
 STATE_MAGIC: Final = "livelift-swap-state 1"
 REMEDY = "do not boot the staged system; look at both trees and compare with the other copy"
 
@@ -37,6 +38,15 @@ class Entry(NamedTuple):
     staged: Object
 
 
+class Journal(NamedTuple):
+    """``live``, ``staged``: the top directories themselves, as they were before the swap."""
+
+    generation: int
+    live: Top
+    staged: Top
+    entries: list[Entry]
+
+
 class State(NamedTuple):
     """``direction``: forward (each entry is exchanged) or back (as before the journal was written). ``settled``: all
     entries have got there. ``live``: which system stood in the live place before, old or new. ``mounts``: the file
@@ -55,15 +65,21 @@ class State(NamedTuple):
         return other if self.direction == "forward" else self.live
 
 
-def render_journal(generation: int, entries: list[Entry]) -> bytes:
-    lines = [MAGIC, f"generation {generation}"]
-    for entry in entries:
+def render_journal(journal: Journal) -> bytes:
+    lines = [MAGIC, f"generation {journal.generation}", _render_top("live", journal.live)]
+    lines.append(_render_top("staged", journal.staged))
+    for entry in journal.entries:
         words = (f"{o.inode} {o.kind} {o.flags} {o.mtime}" for o in (entry.live, entry.staged))
         lines.append(f"entry {entry.name.hex()} {' '.join(words)}")
     return _seal(lines)
 
 
-def parse_journal(raw: bytes) -> tuple[int, list[Entry]]:
+def _render_top(side: str, top: Top) -> str:
+    xattrs = "".join(f" {os.fsencode(name).hex()}={value.hex()}" for name, value in top.xattrs)
+    return f"{side} {top.uid} {top.gid} {top.mode:o} {top.times[0]} {top.times[1]}{xattrs}"
+
+
+def parse_journal(raw: bytes) -> Journal:
     """CorruptError: cut off, damaged, or of another version."""
     magic, *lines = _open(raw, "swap journal")
     try:
@@ -72,16 +88,26 @@ def parse_journal(raw: bytes) -> tuple[int, list[Entry]]:
         word, number = lines[0].split(" ")
         if word != "generation":
             raise ValueError("no generation")
+        live, staged = _parse_top("live", lines[1]), _parse_top("staged", lines[2])
         entries = []
-        for line in lines[1:]:
+        for line in lines[3:]:
             word, name, *rest = line.split(" ")
             if word != "entry" or len(rest) != 8:
                 raise ValueError(f"unknown line {line!r}")
             one, two = (Object(int(rest[at]), rest[at + 1], int(rest[at + 2]), int(rest[at + 3])) for at in (0, 4))
             entries.append(Entry(bytes.fromhex(name), one, two))
-        return int(number), entries
+        return Journal(int(number), live, staged, entries)
     except (ValueError, IndexError) as error:
         raise CorruptError(f"swap journal: {error}", remedy=REMEDY) from error
+
+
+def _parse_top(side: str, line: str) -> Top:
+    word, uid, gid, mode, atime, mtime, *xattrs = line.split(" ")
+    if word != side:
+        raise ValueError(f"unknown line {line!r}")
+    pairs = (xattr.split("=") for xattr in xattrs)
+    found = tuple((os.fsdecode(bytes.fromhex(name)), bytes.fromhex(value)) for name, value in pairs)
+    return Top(int(uid), int(gid), int(mode, 8), (int(atime), int(mtime)), found)
 
 
 def render_state(state: State) -> bytes:

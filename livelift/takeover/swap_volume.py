@@ -18,8 +18,10 @@ from typing import Final
 from livelift.errors import CorruptError, StateError
 from livelift.facts.mountinfo import parse_mountinfo
 from livelift.platform.linux import files, inode_flags
+from livelift.takeover import top_directory
 from livelift.takeover.swap_journal import (
     Entry,
+    Journal,
     Object,
     parse_journal,
     read_whole,
@@ -87,18 +89,20 @@ class Volume:
         entries = [
             Entry(name, self._object(self.live, name), self._object(self.staged, name)) for name in sorted(names)
         ]
-        write_durably(self.own, JOURNAL, render_journal(generation, entries))
+        journal = Journal(generation, top_directory.look(self.live), top_directory.look(self.staged), entries)
+        write_durably(self.own, JOURNAL, render_journal(journal))
 
-    def read(self, generation: int) -> list[Entry]:
+    def read(self, generation: int) -> Journal:
         raw = read_whole(self.own, JOURNAL)
         if raw is None:
             raise CorruptError(f"{self.path}: the swap's journal is missing", remedy="look at both trees by hand")
-        found, entries = parse_journal(raw)
-        if found != generation:
+        journal = parse_journal(raw)
+        if journal.generation != generation:
             raise CorruptError(
-                f"{self.path}: the journal is of swap {found}, the state of {generation}", remedy="look by hand"
+                f"{self.path}: the journal is of swap {journal.generation}, the state of {generation}",
+                remedy="look by hand",
             )
-        return entries
+        return journal
 
     def _mounted(self) -> frozenset[bytes]:
         """Names in the live place that something is mounted on: they cannot be renamed (EBUSY), and what is below is
@@ -141,20 +145,23 @@ class Volume:
 
     # the renames
 
-    def settle(self, entries: list[Entry], forward: bool) -> None:
-        """All entries to where ``forward`` says, durable on return. CorruptError names every entry at which something
-        else was found; all others have been settled."""
+    def settle(self, journal: Journal, forward: bool) -> None:
+        """All entries to where ``forward`` says, and the top directories like it; durable on return.
+        CorruptError names every entry at which something else was found; all others have been settled."""
         foreign = []
-        for entry in entries:
+        for entry in journal.entries:
             live, staged = (entry.staged, entry.live) if forward else (entry.live, entry.staged)
             try:
                 self._settle(entry.name, live, staged)
             except CorruptError as error:
                 foreign.append(str(error.args[0]))
-        for entry in entries:
+        for entry in journal.entries:
             for object in (entry.live, entry.staged):
                 if object.flags or object.kind == "d":
                     self._restore(entry.name, object)
+        tops = (journal.staged, journal.live) if forward else (journal.live, journal.staged)
+        for fd, top in zip((self.live, self.staged), tops, strict=True):
+            top_directory.make_equal(fd, top)
         files.syncfs(self.live)
         if foreign:
             raise CorruptError("; ".join(foreign), remedy=_FOREIGN)

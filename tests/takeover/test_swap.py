@@ -14,6 +14,7 @@ import pytest
 from livelift.errors import CorruptError, StateError
 from livelift.platform.linux import files, inode_flags
 from livelift.takeover.swap import Swap, place_for
+from livelift.takeover.top_directory import look
 from tests.edits.killer import run_until
 from tests.edits.snapshot import snapshot
 from tests.loopfs import loop_filesystem
@@ -49,6 +50,11 @@ def root(disk: Path) -> Iterator[Path]:
         (tree / b"odd\n\xff name".decode("utf-8", "surrogateescape")).write_text(side)
         (tree / "guarded").mkdir()
         (tree / "guarded/x").write_text(side)
+    os.chown(staged, 26, 26)
+    staged.chmod(0o1750)
+    os.setxattr(staged, "user.top", b"new")
+    os.setxattr(place, "user.top", b"old")
+    subprocess.run(["setfacl", "-m", "u:7:rwx,d:u:7:r", str(place)], check=True)
     (place / "lib").mkdir()
     (place / "lib/a").write_text("a")
     (staged / "lib").symlink_to("usr/lib")
@@ -80,14 +86,16 @@ def barriers(path: Path) -> int:
 
 
 def sides(place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(live tree, staged tree), without what stays and without the directories' own times."""
+    """(live tree, staged tree), without what stays; the top directories are compared but for their atimes."""
     found = []
     for tree in (place, Path(place_for(str(place)))):
         top = [p for p in tree.iterdir() if p.name not in (".livelift", "proc", "lost+found")]
         names = {p.name for p in top}
         shown = {p: v for p, v in snapshot(tree).items() if p.split("/")[0] in names}
         shown.update({f"flags {p.name}": barriers(p) for p in top if p.is_dir() and not p.is_symlink()})
-        found.append(shown)
+        top_fd = os.open(tree, os.O_RDONLY)
+        found.append(shown | {"": look(top_fd)._replace(times=(0, tree.stat().st_mtime_ns))})
+        os.close(top_fd)
     return found[0], found[1]
 
 
