@@ -16,6 +16,10 @@ class VmError(Exception):
     """A machine, or the making of one, went wrong. The text holds what there is to see, with the end of its log."""
 
 
+class NoMirror(VmError):
+    """The Debian archive cannot be had from here. A test skips then: that says nothing about what it tests."""
+
+
 def cache() -> Path:
     """LIVELIFT_VM_CACHE, or a directory for this user. Images, trees and the key that opens every machine; shared by
     all who work on this host (`image.build` locks)."""

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.vm.places import VmError, cache, key, mirror, run
+from tests.vm.places import NoMirror, VmError, cache, key, mirror, run
 from tests.vm.profiles import Profile
 
 PACKAGES: Final = """
@@ -72,8 +72,18 @@ def tree(profile: Profile, suite: str) -> Path:
     done = cache() / f"tree-{suite}-{recipe(profile, suite)}"
     with locked(done.name):
         if not done.exists():
-            _make(profile, suite, done)
+            try:
+                _make(profile, suite, done)
+            except VmError as error:
+                if line := unreachable(str(error)):
+                    raise NoMirror(f"the Debian archive cannot be had ({line})") from error
+                raise
     return done
+
+
+def unreachable(said: str) -> str:
+    """The line in which apt says that it cannot get at the archive, or an empty string: then it is something else."""
+    return next((line for line in said.splitlines() if line.startswith("E: Failed to fetch ")), "")
 
 
 def _make(profile: Profile, suite: str, done: Path) -> None:
