@@ -77,6 +77,18 @@ def test_a_hole_that_was_filled_is_a_difference(tree: Path) -> None:
     assert any("holes" in line for line in differences(before, told(tree)))
 
 
+def test_where_the_ends_of_a_hole_are_is_none(tree: Path) -> None:
+    before = told(tree)
+    with (tree / "sparse").open("r+b") as file:
+        file.seek((4 << 20) - 4096)
+        file.write(bytes(4096) + b"block" + bytes(8187))
+        os.fsync(file.fileno())
+    after = told(tree)
+    assert before[os.fsencode(tree / "sparse")]["holes"] != after[os.fsencode(tree / "sparse")]["holes"]
+    lines = differences(before, after)
+    assert len(lines) == 1 and "mtime" in lines[0] and "digest" not in lines[0] and "holes" not in lines[0]
+
+
 @pytest.mark.root
 @pytest.mark.parametrize(
     ("words", "field"),
