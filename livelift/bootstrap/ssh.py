@@ -21,7 +21,7 @@ from livelift.errors import PreflightError, UnreachableError, UsageError
 
 NO_PYTHON: Final = 69  # EX_UNAVAILABLE, sysexits.h
 LOST: Final = 255  # ssh(1): "exits with the exit status of the remote command or with 255 if an error occurred"
-CONNECT: Final = 60.0
+CONNECT: Final = 90.0
 """Seconds for a connection, with its own time-outs of name look-up and key exchange."""
 _SHELL: Final = (
     "exec {sudo}/bin/sh -c 'for p in python3 python3.13 python3.12 python3.11 /usr/local/bin/python3; do "

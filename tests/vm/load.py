@@ -58,9 +58,7 @@ class Load:
     """``rate``: commits and requests a second, each, of all clients together. ``record``: a file that gets a line for
     every answer as soon as it is there. Works while it is entered."""
 
-    def __init__(
-        self, doors: Sequence[Door], token: str, record: Path, clients: int = 2, rate: float = 4.0
-    ) -> None:
+    def __init__(self, doors: Sequence[Door], token: str, record: Path, clients: int = 2, rate: float = 4.0) -> None:
         self._doors = tuple(doors)
         self._token = token.encode()
         self._record = record.open("a", buffering=1, encoding="utf-8")

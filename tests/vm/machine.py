@@ -26,8 +26,8 @@ from tests.vm.serial import Serial
 ROLES: Final = ("source", "target")
 GUEST_PORTS: Final = (22, 80, 5432)
 """What a host port leads to: ssh, nginx, PostgreSQL."""
-BOOT: Final = 300.0
-"""Seconds within which ssh answers after a start; 25 on an idle machine of two cores."""
+BOOT: Final = 600.0
+"""Seconds within which ssh answers after a start; 25 on an idle machine of two cores, 100 beside three others."""
 
 
 class Machine:

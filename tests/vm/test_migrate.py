@@ -31,14 +31,14 @@ def moves(scene: Scene) -> None:
         move.cutover("--mode=reboot")
         target.wait(new=True)
         for kind in ("commit", "request"):
-            load.wait(kind, "target", 300, since=began)
+            load.wait(kind, "target", 600, since=began)
         commits = [answer for answer in load.answers if answer.kind == "commit" and answer.answered > began - 30]
         print(outage(gap(began - 30, commits), target).text())
         judge.run(target)
         began = time.time()
         move.commit()
         print(f"second boot: {check_second_boot(target):.0f} s")
-        load.wait("commit", "target", 300, since=time.time())
+        load.wait("commit", "target", 600, since=time.time())
     judge.run(target, "check_programs", "check_packages")
     check_loader(target, began)
     report = load.report()
