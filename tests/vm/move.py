@@ -66,7 +66,8 @@ class Move:
         target = Machine("target", self.home)
         return [
             "migrate", "root@source", "root@target", f"--job={self.job}", f"--ssh-config={write_config(self.home)}",
-            f"--address={target.profile.address}", f"--agent={self.agent}", "--ssh-option=ConnectTimeout=60", "--json", *more,
+            f"--address={target.profile.address}", f"--agent={self.agent}", "--json",
+            "--ssh-option=ConnectTimeout=60", *more,
         ]  # fmt: skip
 
     def migrate(self, *more: str, timeout: float = 1800) -> None:
