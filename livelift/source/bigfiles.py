@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from livelift.merge.blocks import block_size
-from livelift.model.entry import Attributes
+from livelift.model.entry import RACY, Attributes
 from livelift.model.record import BaseFile, Kind, Range, Record
 from livelift.platform.system import allocated_extents, os
 from livelift.source.content import Digests, Part, parts_of, reader
@@ -15,11 +15,6 @@ from livelift.source.dirty import Dirty
 from livelift.source.edge import attributes_of_fd
 from livelift.source.gaps import Gaps
 from livelift.source.journal import Journal
-
-RACY = 20_000_000
-"""ns: an object read this soon after its last change may change again within the same timestamp tick (10 ms at
-HZ=100), so its
-stamp is not kept and a rescan reads it again (git calls such an entry racy)."""
 
 DIRECT_FROM = 4 << 20
 DIRECT_QUIET = 60.0

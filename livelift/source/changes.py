@@ -14,12 +14,12 @@ from livelift.errors import LiveliftError
 from livelift.merge.blocks import SMALL
 from livelift.merge.brackets import Brackets
 from livelift.merge.names import make_kind
-from livelift.model.entry import Attributes, Stamp, make_stamp
+from livelift.model.entry import RACY, Attributes, Stamp, make_stamp
 from livelift.model.problem import Problem
 from livelift.model.record import BaseFile, Kind, Link, Make, Range, Record, SetAttributes, Unlink
 from livelift.platform.system import os
 from livelift.ports import Event
-from livelift.source.bigfiles import RACY, BigFiles, is_cold
+from livelift.source.bigfiles import BigFiles, is_cold
 from livelift.source.content import Digests, Part, is_plain, parts_of, read_exactly, wants_digests
 from livelift.source.dirty import Dirty, Mark
 from livelift.source.edge import attributes_at, attributes_of_fd

@@ -4,11 +4,12 @@ once."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Final
 
 from livelift.index.tree import TreeIndex
+from livelift.log.batch import Item
 from livelift.model.record import Body, Gap, Kind, Record
 from livelift.platform.system import os
 from livelift.spool.pressure import SpoolFullError
@@ -66,7 +67,7 @@ class Journal:
         self.commit()
         return True
 
-    def emit(self, records: list[Record], late: bool = True) -> list[int]:
+    def emit(self, records: Sequence[Item], late: bool = True) -> list[int]:
         """Sequence, spool and fold. Returns the objects whose content the full spool dropped. ``late`` False: these
         records were told by the capture, in order, and say nothing of what came after them."""
         with self.lock:

@@ -85,7 +85,8 @@ class Live:
         finally:
             self.release(handle)
 
-    def acquire(self, oid: int) -> DirectoryHandle:
+    def acquire(self, oid: int, place: tuple[int, bytes] | None = None) -> DirectoryHandle:
+        """``place``: where the index has just had it, which spares the question; a wrong one is `Moved`."""
         with self._lock:
             handle = self._open.get(oid)
             if handle is not None:
@@ -105,12 +106,13 @@ class Live:
                     if at == oid:  # somebody else has just opened it
                         return start
                     break
-            with self._merge:
-                place = self._index.place(at)
+            if place is None:
+                with self._merge:
+                    place = self._index.place(at)
             if place is None or place[0] < 0 or len(chain) > 100_000:
                 raise Gone(oid)
             chain.append(place[1])
-            at = place[0]
+            at, place = place[0], None
         fd = -1
         try:
             if start is None:

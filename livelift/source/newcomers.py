@@ -8,11 +8,10 @@ from collections.abc import Callable
 
 from livelift.merge.blocks import SMALL
 from livelift.merge.brackets import Brackets
-from livelift.model.entry import object_id, volume_of
+from livelift.model.entry import RACY, object_id, volume_of
 from livelift.model.record import BaseFile, Kind, Record
 from livelift.platform.system import os
 from livelift.ports import Event
-from livelift.source.bigfiles import RACY
 from livelift.source.dirty import Dirty, Mark
 from livelift.source.edge import Small, read_small
 from livelift.source.follower import Follower
