@@ -16,10 +16,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from livelift.errors import CorruptError
+from livelift.index.blocks import SCHEMA, Blocks
 from livelift.log.batch import Item
 from livelift.log.pages import Page, Row
 from livelift.log.segment import REMEDY
-from livelift.merge.blocks import DIGEST
 from livelift.model.entry import Stamp, stamp_of
 from livelift.model.record import (
     BaseFile,
@@ -42,13 +42,11 @@ CREATE TABLE IF NOT EXISTS entry (
   size INTEGER NOT NULL, mtime INTEGER NOT NULL, ctime INTEGER NOT NULL,
   PRIMARY KEY (parent, name)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS entry_oid ON entry (oid);
-CREATE TABLE IF NOT EXISTS blocks (oid INTEGER PRIMARY KEY, block INTEGER NOT NULL, digests BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 _NEVER = Stamp(-1, 0, 0)  # a stamp that no object has: content not known to be on the target
 _Stamps = tuple[int, int, int, int, int, bytes, int]  # mode, size, mtime, ctime of the object at (parent, name, oid)
 _WHICH = f"SELECT oid FROM entry WHERE oid IN ({','.join('?' * 64)})"
-_UNKNOWN = b"\xff" * DIGEST  # a digest that no block has
 
 
 class Known(NamedTuple):
@@ -71,7 +69,7 @@ def _known(row: tuple[bytes, int, int, int, int, int]) -> Known:
     return Known(row[0], row[1], row[2], Stamp(*row[3:]))
 
 
-class TreeIndex:
+class TreeIndex(Blocks):
     """See the module docstring. Implements `livelift.ports.TreeView`."""
 
     def __init__(self, path: bytes) -> None:
@@ -81,7 +79,7 @@ class TreeIndex:
         try:
             self._db.executescript(
                 "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-                "PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=4000;" + _SCHEMA
+                "PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=4000;" + _SCHEMA + SCHEMA
             )
         except sqlite3.DatabaseError as error:
             self._db.close()
@@ -283,6 +281,7 @@ class TreeIndex:
                 self._stamp(body.oid, a.mode, stamp_of(a))
             case Changed():
                 if body.mode is not None:
+                    self._directories.pop(body.oid, None)
                     self._db.execute("UPDATE entry SET mode=? WHERE oid=?", (body.mode, body.oid))
             case Gap():
                 if kind is Kind.GAP and body.oid:
@@ -349,28 +348,6 @@ class TreeIndex:
         known = self.of(oid)
         return known is not None and known.stamp.size < 0
 
-    def blocks(self, oid: int) -> tuple[int, bytes] | None:
-        """(block size, digests back to back) of the content that the target has; None: not known."""
-        row: tuple[int, bytes] | None = self._db.execute(
-            "SELECT block, digests FROM blocks WHERE oid=?", (oid,)
-        ).fetchone()
-        return row
-
-    def set_blocks(self, oid: int, block: int, digests: bytes) -> None:
-        self._db.execute("INSERT OR REPLACE INTO blocks VALUES (?,?,?)", (oid, block, digests))
-
-    def set_digests(self, oid: int, first: int, digests: bytes) -> None:
-        """Of blocks from ``first`` on; what is beyond the row that `set_blocks` has made is left out."""
-        row = self._db.execute("SELECT length(digests) FROM blocks WHERE oid=?", (oid,)).fetchone()
-        room = row[0] - first * DIGEST if row else 0
-        if room > 0:
-            with self._db.blobopen("blocks", "digests", oid) as blob:
-                blob.seek(first * DIGEST)
-                blob.write(digests[:room])
-
-    def drop_blocks(self, oid: int) -> None:
-        self._db.execute("DELETE FROM blocks WHERE oid=?", (oid,))
-
     def wrote(self, kind: Kind, body: Range | Reflink) -> None:
         """An in-kernel mode's record changed the target's content without a reading: the size follows, the digests of
         the blocks that it touched are unknown, and the stamp is not trusted. Else a file that went A, B, A, or grew and
@@ -384,15 +361,7 @@ class TreeIndex:
         elif kind is Kind.PUNCH or (isinstance(body, Range) and body.flags):
             value = 0
         self._db.execute(f"UPDATE entry SET size={size}, ctime=0 WHERE oid=? AND size>=0", (value, oid))
-        row = self._db.execute("SELECT block, length(digests) FROM blocks WHERE oid=?", (oid,)).fetchone()
-        if row is None:
-            return
-        block, length = row
-        start, stop = first // block * DIGEST, min(-(-end // block) * DIGEST, length)
-        if start < stop:
-            with self._db.blobopen("blocks", "digests", oid) as digests:
-                digests.seek(start)
-                digests.write(_UNKNOWN * ((stop - start) // DIGEST))
+        self.spoil(oid, first, end)
 
     def meta(self, key: str) -> int:
         row = self._db.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
