@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from livelift.errors import CorruptError
@@ -108,8 +108,7 @@ class TreeIndex(Blocks):
     def place(self, oid: int) -> tuple[int, bytes] | None:
         if found := self._directories.get(oid):
             return found[0], found[1].name
-        rows = self._db.execute("SELECT parent, name FROM entry WHERE oid=? LIMIT 1", (oid,)).fetchall()
-        return rows[0] if rows else None
+        return next(self._db.execute("SELECT parent, name FROM entry WHERE oid=? LIMIT 1", (oid,)), None)
 
     def which(self, oids: list[int]) -> set[int]:
         """Those of the objects that the index knows."""
@@ -198,8 +197,8 @@ class TreeIndex(Blocks):
                 assert isinstance(body, BaseFile)
                 a = body.attributes
                 stamp = _NEVER if record.elided else stamp_of(a)
-                if kind is Kind.FILE and self._stamp(body.oid, a.mode, stamp):
-                    pass  # a known one, written anew
+                if kind is Kind.FILE:  # mostly a known one, written anew
+                    stamps.append((a.mode, *stamp, body.parent, body.name, body.oid))
                 elif a.nlink == 1:
                     fresh.append((body.parent, body.name, body.oid, a.mode, *stamp))
                 else:
@@ -241,7 +240,7 @@ class TreeIndex(Blocks):
             self._flush(fresh, stamps)
             for _, _, oid, mode, *stamp in page.rows:
                 if oid in page.linked:  # its other names
-                    self._stamp(oid, mode, Stamp(*stamp))
+                    self._stamp(oid, mode, stamp)
         if page.lsn:
             self.lsn = page.lsn + page.count - 1
 
@@ -252,7 +251,10 @@ class TreeIndex(Blocks):
             rows.clear()
         if stamps:
             sql = "UPDATE entry SET mode=?, size=?, mtime=?, ctime=? WHERE parent=? AND name=? AND oid=?"
-            self._db.executemany(sql, stamps)
+            if self._db.executemany(sql, stamps).rowcount < len(stamps):  # some are not known, or not by this name
+                for mode, size, mtime, ctime, parent, name, oid in stamps:
+                    if not self._stamp(oid, mode, (size, mtime, ctime)) and stat.S_ISREG(mode):
+                        self._insert((parent, name, oid, mode, size, mtime, ctime))
             stamps.clear()
 
     def _insert(self, row: Row) -> None:
@@ -290,7 +292,7 @@ class TreeIndex(Blocks):
                 if record.elided and hasattr(body, "oid"):
                     self.forget(body.oid)
 
-    def _stamp(self, oid: int, mode: int, stamp: tuple[int, int, int]) -> bool:
+    def _stamp(self, oid: int, mode: int, stamp: Sequence[int]) -> bool:
         """False if the object is not known."""
         done = self._db.execute("UPDATE entry SET mode=?, size=?, mtime=?, ctime=? WHERE oid=?", (mode, *stamp, oid))
         return done.rowcount > 0

@@ -30,9 +30,9 @@ def create(hands: Hands, directory: Directory, record: Record) -> None:
     body = cast(Make, record.body)
     a = body.attributes
     hands.files.drop(body.oid)
-    fd, new = create_or_open(hands, directory, body.name, a.mode, a.nlink)
+    fd, old = create_or_open(directory, body.name, a.mode, a.nlink)
     try:
-        if new:
+        if old is None:
             hands.made += 1
             if a.flags:
                 attributes.early_flags(hands, directory, body.name, fd, a.flags)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from livelift.errors import LiveliftError
+from livelift.index.tree import Known
 from livelift.merge.blocks import SMALL
 from livelift.merge.brackets import Brackets
 from livelift.merge.names import make_kind
@@ -114,8 +115,8 @@ class Changes:
                 if ready:
                     self._put(ready)
             finally:
-                for oid, _ in ready:
-                    lane.done(oid, 0.0)
+                if ready:
+                    lane.all_done({oid for oid, _ in ready})
         self._big.stop.set()
 
     def _put(self, ready: list[tuple[int, Ready]]) -> None:
@@ -137,24 +138,27 @@ class Changes:
         Attributes alone need no bracket where the capture tells all else: what comes meanwhile is not in them.
         """
         with self._journal.lock:
-            place = self._journal.index.place(oid)
-            if place is not None and mark.place is not None:  # it became known by another name: this one is a link
+            index = self._journal.index
+            found = index.entry(oid)
+            if found is not None and mark.place is not None:  # it became known by another name: this one is a link
                 self._follower.look_at(*mark.place, mark.first)
-            if (place is None and mark.place is None) or (place is not None and place[0] < 0):
+                found = index.entry(oid)
+            if (found is None and mark.place is None) or (found is not None and found[0] < 0):
                 return None  # gone, or in limbo: whoever claims it marks it again
-            known = self._journal.index.of(oid)
-            alone = self._alone(oid, mark)
+            known = found[1] if found is not None else None
+            alone = known is not None and self._alone(known, mark)
             if not alone and not self._brackets.open(oid):
                 self._again(oid, mark, 0.05, lane)
                 return None
-            old = self._journal.index.blocks(oid)
+            big = known is not None and not 0 <= known.stamp.size <= SMALL
+            old = index.blocks(oid) if big else None
             gap = self._gaps.number(oid)
+        place = (found[0], known.name) if found is not None and known is not None else (0, b"")
         made: Ready | None = None
         try:
-            if place is None:
+            if known is None:
                 made = self._newcomers.read(oid, mark)
                 return made
-            assert known is not None
             if stat.S_ISREG(known.mode):
                 made = self._file(oid, place, known.stamp, old, mark, lane, gap)
             else:
@@ -163,10 +167,8 @@ class Changes:
                 made = made._replace(bracket=False)
             self.problems.pop(oid, None)
         except (Moved, Gone, FileNotFoundError):
-            assert place is not None
             self._missing(oid, place, mark, lane)
         except OSError as error:
-            assert place is not None
             self._unreadable(oid, place, error)
         finally:
             if made is None and not alone:
@@ -174,10 +176,9 @@ class Changes:
                     self._follower.reopen(oid)
         return made
 
-    def _alone(self, oid: int, mark: Mark) -> bool:
-        """Whether only attributes are to be looked at, whatever has changed since. The merge lock is held."""
-        known = self._journal.index.of(oid)
-        if not self.exact or mark.content or known is None:
+    def _alone(self, known: Known, mark: Mark) -> bool:
+        """Whether only attributes are to be looked at, whatever has changed since."""
+        if not self.exact or mark.content:
             return False
         return not stat.S_ISREG(known.mode) or known.stamp.size >= 0
 
@@ -199,9 +200,8 @@ class Changes:
         gap: int,
     ) -> Ready | None:
         """``gap``: the opening that stood when the reading began."""
-        fd = self._live.open_file(oid, *place)
+        fd, st = self._live.open_file(oid, *place)
         try:
-            st = os.fstat(fd)
             if self.exact and not mark.content and stamp.size >= 0:
                 return self._whole(oid, attributes_of_fd(fd, st), [], mark, gap)
             if (stamp.size < 0 or old is None) and st.st_size > SMALL:
@@ -296,11 +296,12 @@ class Changes:
         self._bytes += sum(len(p.payload) for p in parts) + len(content or b"")
 
         def records() -> list[Record]:
-            place = self._journal.index.place(oid)
-            if place is None:
+            places = self._journal.index.places(oid)
+            if not places:
                 return []
+            place = places[0]
             if content is not None:
-                if len(self._journal.index.places(oid)) == 1:
+                if len(places) == 1:
                     extents = ((0, len(content)),) if content else ()
                     return [Record(Kind.FILE, BaseFile(oid, *place, attributes, extents), content, mark.first)]
                 # Its last other name is gone, but the log does not say so yet: as a FILE it would become another file.

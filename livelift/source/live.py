@@ -193,24 +193,28 @@ class Live:
                 return None
             return Seen(oid, attributes)
 
-    def open_file(self, oid: int, parent: int, name: bytes) -> int:
-        """A descriptor for reading the regular file ``oid``, checked to be it. Moved if another object has the name."""
-        with self.directory(parent) as directory:
-            try:
-                st = os.stat(name, dir_fd=directory, follow_symlinks=False)
-                if not stat.S_ISREG(st.st_mode) or self.object_of(st) != oid:
-                    raise Moved(oid)  # never opened: it may be a device by now
-                fd = open_noatime(name, _FILE, directory)
-            except FileNotFoundError as error:
+    def open_file(self, oid: int, parent: int, name: bytes) -> tuple[int, os.stat_result]:
+        """A descriptor for reading the regular file ``oid``, checked to be it, and its fstat. Moved if another object
+        has the name."""
+        directory = self.acquire(parent)
+        try:
+            st = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
+            if not stat.S_ISREG(st.st_mode) or self.object_of(st) != oid:
+                raise Moved(oid)  # never opened: it may be a device by now
+            fd = open_noatime(name, _FILE, directory.fd)
+        except FileNotFoundError as error:
+            raise Moved(oid) from error
+        except OSError as error:
+            if error.errno == 40:  # ELOOP: a symlink has the name now
                 raise Moved(oid) from error
-            except OSError as error:
-                if error.errno == 40:  # ELOOP: a symlink has the name now
-                    raise Moved(oid) from error
-                raise
-        if self.object_of(os.fstat(fd)) != oid:
+            raise
+        finally:
+            self.release(directory)
+        st = os.fstat(fd)
+        if self.object_of(st) != oid:
             os.close(fd)
             raise Moved(oid)
-        return fd
+        return fd, st
 
     def path_of(self, oid: int) -> bytes | None:
         """For messages: where the index has the object, as a path on the source."""

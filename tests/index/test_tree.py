@@ -322,6 +322,19 @@ def test_a_small_file_written_anew_is_no_further_entry(index):
     assert index.lookup(2, b"new") == 8
 
 
+def test_files_known_and_new_in_one_batch(index):
+    """FILE as it comes from many small changes: each is updated, or made, or found under its other name."""
+    index.apply([base(7, 2, b"known"), base(8, 2, b"moved")])
+    files = [base(7, 2, b"known", ctime=9), base(9, 2, b"new", ctime=9), base(8, 3, b"elsewhere", ctime=9)]
+    index.apply([Record(Kind.FILE, record.body) for record in [*files, base(9, 2, b"new", ctime=11)]])
+    assert index.count == 3
+    assert [(index.place(oid), index.of(oid).stamp.ctime) for oid in (7, 8, 9)] == [
+        ((2, b"known"), 9),
+        ((2, b"moved"), 9),
+        ((2, b"new"), 11),
+    ]
+
+
 # -- content that nobody read ------------------------------------------------------------------------------------------
 
 
