@@ -15,7 +15,7 @@ COALESCE = 0.03
 ms at
 HZ=100) has passed, so that a later change shows in ctime."""
 
-PACE = 0.01
+PACE = 0.02
 """Seconds that a reader sleeps at least when nothing is due: marks that come due one after the other are then read
 together,
 and a thousand changes a second cost a hundred wake-ups."""
