@@ -15,13 +15,13 @@ from livelift.index.tree import Known
 from livelift.merge.blocks import SMALL
 from livelift.merge.brackets import Brackets
 from livelift.merge.names import make_kind
-from livelift.model.entry import RACY, Attributes, Stamp, make_stamp
+from livelift.model.entry import Attributes, Stamp, make_stamp
 from livelift.model.problem import Problem
 from livelift.model.record import BaseFile, Kind, Link, Make, Range, Record, SetAttributes, Unlink
 from livelift.platform.system import os
 from livelift.ports import Event
-from livelift.source.bigfiles import BigFiles, is_cold
-from livelift.source.content import Digests, Part, is_plain, parts_of, read_exactly, wants_digests
+from livelift.source.bigfiles import Begun, BigFiles, is_cold
+from livelift.source.content import Part, is_plain, parts_of, read_exactly, wants_digests
 from livelift.source.dirty import Dirty, Mark
 from livelift.source.edge import attributes_at, attributes_of_fd
 from livelift.source.follower import Follower
@@ -152,7 +152,7 @@ class Changes:
                 return None
             big = known is not None and not 0 <= known.stamp.size <= SMALL
             old = index.blocks(oid) if big else None
-            gap = self._gaps.number(oid)
+            begun = Begun(time.time_ns(), self._gaps.number(oid))
         place = (found[0], known.name) if found is not None and known is not None else (0, b"")
         made: Ready | None = None
         try:
@@ -160,9 +160,9 @@ class Changes:
                 made = self._newcomers.read(oid, mark)
                 return made
             if stat.S_ISREG(known.mode):
-                made = self._file(oid, place, known.stamp, old, mark, lane, gap)
+                made = self._file(oid, place, known.stamp, old, mark, lane, begun)
             else:
-                made = self._other(oid, place, stat.S_ISDIR(known.mode), mark, gap)
+                made = self._other(oid, place, stat.S_ISDIR(known.mode), mark, begun)
             if alone and made is not None:
                 made = made._replace(bracket=False)
             self.problems.pop(oid, None)
@@ -197,33 +197,32 @@ class Changes:
         old: tuple[int, bytes] | None,
         mark: Mark,
         lane: Dirty,
-        gap: int,
+        begun: Begun,
     ) -> Ready | None:
-        """``gap``: the opening that stood when the reading began."""
         fd, st = self._live.open_file(oid, *place)
         try:
             if self.exact and not mark.content and stamp.size >= 0:
-                return self._whole(oid, attributes_of_fd(fd, st), [], mark, gap)
+                return self._whole(oid, attributes_of_fd(fd, st), [], mark, begun)
             if (stamp.size < 0 or old is None) and st.st_size > SMALL:
                 if lane is not self._bulk:
                     self._bulk.add(oid, True, mark.first, delay=0.0)
                 elif self._windowed is None:
-                    self._big.base(oid, fd, st, mark.first, gap)
-                elif not self._windowed.read(oid, fd, mark.first, gap, None, is_cold(st)):
+                    self._big.base(oid, fd, st, mark.first, begun)
+                elif not self._windowed.read(oid, fd, mark.first, begun.gap, None, is_cold(st)):
                     self._full(oid, mark)
                 return None
             if self._windowed is not None and st.st_size > SMALL:
-                if not self._windowed.read(oid, fd, mark.first, gap, old, False):
+                if not self._windowed.read(oid, fd, mark.first, begun.gap, old, False):
                     self._full(oid, mark)
                 return None
             attributes = attributes_of_fd(fd, st)
             if not mark.content and make_stamp(st.st_size, st.st_mtime_ns, 0)[:2] == stamp[:2]:
-                return self._whole(oid, attributes, [], mark, gap)
+                return self._whole(oid, attributes, [], mark, begun)
             new = wants_digests(st.st_size)
             if new is None:
                 if st.st_nlink == 1 and is_plain(st):
-                    return self._whole(oid, attributes, [], mark, gap, read_exactly(fd, 0, st.st_size))
-                return self._whole(oid, attributes, list(parts_of(fd, st, stamp.size, old, None)), mark, gap)
+                    return self._whole(oid, attributes, [], mark, begun, read_exactly(fd, 0, st.st_size))
+                return self._whole(oid, attributes, list(parts_of(fd, st, stamp.size, old, None)), mark, begun)
             elided = False
             for part in parts_of(fd, st, stamp.size, old, new):
                 self._bytes += len(part.payload)
@@ -231,14 +230,14 @@ class Changes:
                 if lost is None:
                     return None
                 elided = elided or oid in lost
-            self._finish(oid, attributes, mark.first, new, gap)
+            self._big.finish(oid, attributes, mark.first, new, begun)
             if elided:
                 self._full(oid, mark)
             return None
         finally:
             os.close(fd)
 
-    def _other(self, oid: int, place: tuple[int, bytes], directory: bool, mark: Mark, gap: int) -> Ready | None:
+    def _other(self, oid: int, place: tuple[int, bytes], directory: bool, mark: Mark, begun: Begun) -> Ready | None:
         if directory:
             with self._live.directory(oid) as fd:
                 attributes = attributes_of_fd(fd, os.fstat(fd))
@@ -251,7 +250,7 @@ class Changes:
             if (stat.S_ISLNK(st.st_mode) or st.st_rdev) and (mark.content or not self.exact):
                 self._again_whole(oid, attributes, mark.first)
                 return None
-        return self._whole(oid, attributes, [], mark, gap)
+        return self._whole(oid, attributes, [], mark, begun)
 
     def _again_whole(self, oid: int, attributes: Attributes, at: int) -> None:
         """A symlink's text and a device's number never change: if the stamp did, the inode may have been used again for
@@ -271,28 +270,17 @@ class Changes:
 
     # -- into the log ------------------------------------------------------------------------------------------------
 
-    def _finish(self, oid: int, attributes: Attributes, at: int, new: Digests, gap: int) -> None:
-        """The end of a big file's changes."""
-        racy = time.time_ns() - attributes.ctime < RACY
-        with self._journal.lock:
-            index = self._journal.index
-            place = index.place(oid)
-            if place is None:
-                return
-            self._journal.emit([Record(Kind.ATTRIBUTES, SetAttributes(oid, *place, attributes), b"", at)])
-            if self._big.outdated(oid, gap, at):
-                return
-            if racy:
-                index.set_racy(oid)
-            index.set_blocks(oid, new.block, bytes(new.value))
-            self._gaps.close(oid)
-
     def _whole(
-        self, oid: int, attributes: Attributes, parts: list[Part], mark: Mark, gap: int, content: bytes | None = None
+        self,
+        oid: int,
+        attributes: Attributes,
+        parts: list[Part],
+        mark: Mark,
+        begun: Begun,
+        content: bytes | None = None,
     ) -> Ready:
         """A small file with its content (``content``: all of it in one run, for one record), or with neither any
         object's attributes alone."""
-        racy = time.time_ns() - attributes.ctime < RACY
         self._bytes += sum(len(p.payload) for p in parts) + len(content or b"")
 
         def records() -> list[Record]:
@@ -318,10 +306,10 @@ class Changes:
         def after(lost: list[int]) -> None:
             if oid in lost:
                 self._full(oid, mark)
-            elif not self._big.outdated(oid, gap, mark.first):
+            elif not self._big.outdated(oid, begun.gap, mark.first):
                 read = bool(parts) or content is not None
                 # A stamp with changes in it that are yet to be told says nothing about the content in the log.
-                if racy or (self.exact and attributes.is_file and not read):
+                if begun.racy(attributes) or (self.exact and attributes.is_file and not read):
                     self._journal.index.set_racy(oid)
                 if read:
                     self._journal.index.drop_blocks(oid)

@@ -8,10 +8,11 @@ from collections.abc import Callable
 
 from livelift.merge.blocks import SMALL
 from livelift.merge.brackets import Brackets
-from livelift.model.entry import RACY, object_id, volume_of
+from livelift.model.entry import object_id, volume_of
 from livelift.model.record import BaseFile, Kind, Record
 from livelift.platform.system import os
 from livelift.ports import Event
+from livelift.source.bigfiles import Begun
 from livelift.source.dirty import Dirty, Mark
 from livelift.source.edge import Small, read_small
 from livelift.source.follower import Follower
@@ -45,6 +46,7 @@ class Newcomers:
         assert mark.place is not None
         parent, name = mark.place
         small: Small | None = None
+        begun = Begun(time.time_ns(), 0)
         try:
             with self._live.directory(parent) as fd:
                 st = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -77,7 +79,7 @@ class Newcomers:
             self._dirty.add(parent, False, mark.first)
             if oid in lost:
                 self._full(oid, mark)
-            elif time.time_ns() - small.attributes.ctime < RACY:
+            elif begun.racy(small.attributes):
                 self._journal.index.set_racy(oid)
 
         return Ready(records, after)
