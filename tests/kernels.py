@@ -202,7 +202,7 @@ def under(
         finally:
             timer.cancel()
             machine.kill()
-            machine.wait()
+            machine.communicate()  # ends it, and closes the pipe
     return 124 if late.is_set() else status
 
 

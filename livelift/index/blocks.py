@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from livelift.merge.blocks import DIGEST
+from livelift.model.record import Kind, Range, Reflink
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS blocks (oid INTEGER PRIMARY KEY, block INTEGER NOT NULL, digests BLOB NOT NULL);"
 _UNKNOWN = b"\xff" * DIGEST  # a digest that no block has
@@ -48,3 +49,18 @@ class Blocks:
             with self._db.blobopen("blocks", "digests", oid) as digests:
                 digests.seek(start)
                 digests.write(_UNKNOWN * ((stop - start) // DIGEST))
+
+    def wrote(self, kind: Kind, body: Range | Reflink) -> None:
+        """An in-kernel mode's record changed the target's content without a reading: the size follows, the digests of
+        the blocks that it touched are unknown, and the stamp is not trusted. Else a file that went A, B, A, or grew and
+        was cut again, would look unchanged to the next reading."""
+        oid, first, end = body.oid, body.offset, body.offset + body.length
+        size, value = "max(size, ?)", end
+        if kind is Kind.TRUNCATE:
+            size, value, end = "?", body.offset, 1 << 62
+        elif kind is Kind.COLLAPSE or kind is Kind.INSERT:
+            size, value, end = "size + ?", -body.length if kind is Kind.COLLAPSE else body.length, 1 << 62
+        elif kind is Kind.PUNCH or (isinstance(body, Range) and body.flags):
+            value = 0
+        self._db.execute(f"UPDATE entry SET size={size}, ctime=0 WHERE oid=? AND size>=0", (value, oid))
+        self.spoil(oid, first, end)
