@@ -190,9 +190,11 @@ class Machine:
         return {"stopped": True}
 
     def by_systemd(self, words: list[str]) -> Iterator[str | None]:
-        """None while the unit runs, then its last words. Its own unit: not in the cgroup of the ssh session."""
+        """None while the unit runs, then its last words. Its own unit: not in the cgroup of the ssh session. An agent
+        that was killed is started again and goes on; one that ended with an error has said what is to be done."""
         unit = self.request["unit"]
-        settings = [f"--setenv={name}={value}" for name, value in self.environment().items()]
+        settings = ["--property=Restart=on-abnormal", "--property=RestartSec=2"]
+        settings += [f"--setenv={name}={value}" for name, value in self.environment().items()]
         subprocess.run(["systemctl", "reset-failed", unit], capture_output=True, check=False)
         yield from self.watch(["systemd-run", f"--unit={unit}", "--collect", "--quiet", *settings, "--", *words])
 

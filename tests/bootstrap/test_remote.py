@@ -158,7 +158,8 @@ def test_an_agent_is_started_and_outlives_the_helper(
     cache, *words = (state / "seen").read_text().splitlines()
     assert cache == str(state / "cache") and words == ["target", "--state", str(state), "--map", "a b=c;d"]
     if systemd:
-        assert "--unit=livelift-x-target.service --collect" in paths["log"].read_text()
+        asked = paths["log"].read_text()
+        assert "--unit=livelift-x-target.service --collect" in asked and "--property=Restart=on-abnormal" in asked
     for _ in range(30):  # its door closes when it ends
         if machine(state).status() is None:
             break
