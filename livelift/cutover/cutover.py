@@ -93,10 +93,13 @@ class Cutover:
         self._deadline = 0.0
         self._marks: dict[str, float] = {}
         self._begun = self._is_up = False
+        self._fenced_at = 0.0
         self._lsn = 0
         self._verdict: Verdict | None = None
         self.durations: dict[str, float] = {}
-        """Seconds that each step took, with its hooks."""
+        """Seconds that each step took, with its hooks; of the fence, what came before the workload stood still is
+        ``ready``."""
+        self._step_began = 0.0
         self.result: Result | None = None
 
     @property
@@ -155,14 +158,18 @@ class Cutover:
         """With its hooks. ``last``: nothing that comes after it can fail it."""
 
         def do() -> None:
-            began = time.monotonic()
+            self._step_began = time.monotonic()
             self.hook(step.name, "before")
             step.do()
             if not last:
                 self.hook(step.name, "after")
-            self.durations[step.name] = round(time.monotonic() - began, 3)
+            self._took(step.name)
 
         return step._replace(do=do)
+
+    def _took(self, name: str) -> None:
+        now = time.monotonic()
+        self.durations[name], self._step_began = round(now - self._step_began, 3), now
 
     def _aborted(self, step: str, error: BaseException) -> None:
         """Everything is undone by now. These hooks can fail nothing any more."""
@@ -191,7 +198,9 @@ class Cutover:
         self._source.move("fence")  # refused: the one that is up, if any, belongs to another attempt, or to a cut
         self._begun = self._is_up = True
         self._fence.ready()
+        self._took("ready")
         self._mark("fence")
+        self._fenced_at = time.time()
         self._fence.up()
 
     def _down(self) -> None:

@@ -64,7 +64,6 @@ class ServerCutover(Cutover):
         self._tops = tops
         self._living: set[str] = set()
         self._held: tuple[Held, ...] = ()
-        self._fenced_at = 0.0
         self.attempt = secrets.token_hex(8)
 
     # -- asked by the source's service -------------------------------------------------------------------------------
@@ -144,7 +143,6 @@ class ServerCutover(Cutover):
 
     def _up(self) -> None:
         self._deadline = min(self._deadline, self._clock() + self._fence_timeout)
-        self._fenced_at = time.time()
         super()._up()
 
     def _allowed(self, verdict: Verdict) -> Verdict:

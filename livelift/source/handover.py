@@ -32,7 +32,7 @@ class Handover(msgspec.Struct, frozen=True):
     def split(self) -> dict[str, float]:
         """Seconds of the outage's parts, in order, as far as it has come. The target's shutdown ends when it falls
         silent; its boot (firmware, take-over, kernel, user space) with its first word."""
-        parts = {name: took for name, took in self.seconds.items() if name != "prepare"}
+        parts = {name: took for name, took in self.seconds.items() if name not in ("prepare", "ready")}
         marks = (("shutdown", self.handed, self.silent), ("boot", self.silent, self.heard))
         parts |= {name: round(end - begin, 3) for name, begin, end in marks if begin and end}
         if self.ended:

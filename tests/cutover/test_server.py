@@ -94,7 +94,7 @@ def test_the_order_and_what_is_remembered_at_the_hand_over():
     assert scene.fenced and scene.blocked
     assert scene.handed.attempt == cutover.attempt and len(cutover.attempt) == 16
     assert scene.attempts == {cutover.attempt}
-    assert list(scene.handed.seconds) == STEPS[:-1]
+    assert list(scene.handed.seconds) == ["prepare", "ready", *STEPS[1:-1]]
     assert scene.handed.report["cut_lsn"] == 4711
     assert scene.handed.fenced <= scene.handed.handed
     cutover.handed_over()
