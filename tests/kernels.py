@@ -34,7 +34,8 @@ SUITES: Final = {"bullseye": "5.10", "bookworm": "6.1", "trixie": "6.12"}
 
 MODULES: Final = (
     "virtio_pci", "virtio_blk", "9pnet_virtio", "9p", "overlay", "loop", "ext4", "crc32c_generic", "crc32c_intel",
-    "xfs", "btrfs", "xxhash_generic", "blake2b_generic", "aes_generic", "xts", "cbc", "cts", "hmac", "sha512_generic",
+    "xfs", "btrfs", "xxhash_generic", "blake2b_generic", "aes_generic", "xts", "cbc", "cts", "ecb", "hmac",
+    "sha512_generic",
 )  # fmt: skip
 """With what they need, in this order. Those that are built in, or that a kernel has not, are passed over."""
 
