@@ -20,7 +20,7 @@ test: packages-test $(VENV)/stamp
 
 # One after the other: two machines at a time are what two cores can do.
 vm-test: packages-vm $(VENV)/stamp
-	@PYTHONUNBUFFERED=1 $(PY) -m pytest --vm tests/vm $(ARGS)
+	@PYTHONUNBUFFERED=1 $(PY) -m pytest --vm tests/vm tests/system/test_cut_machines.py $(ARGS)
 
 lint: $(VENV)/stamp
 	@$(PY) -m ruff check livelift tests docs $(wildcard benchmarks)

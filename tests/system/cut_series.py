@@ -82,6 +82,8 @@ def make(name: str, cuts: int, fstype: str, seed: int, late: bool, pause: float)
             status = pair.status()
             assert status is not None
             print(f"{name}: gaps {status.raw['gaps_total']}, events {status.raw['events']}", flush=True)
+            if status.raw["gaps_total"]:
+                print(pair.tail(), flush=True)
 
 
 def judge(name: str, out: Path) -> Verdict:

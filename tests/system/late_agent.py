@@ -18,7 +18,7 @@ from livelift.source.agent import SourceAgent
 from livelift.source.live import Gone, Moved
 from livelift.source.told import ToldContent
 
-LATE = float(os.environ.get("LIVELIFT_LATE", "0.05"))
+LATE = float(os.environ.get("LIVELIFT_LATE", "0.5"))
 
 agents: list[SourceAgent] = []
 begin, put = SourceAgent.start, ToldContent.put

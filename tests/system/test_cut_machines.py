@@ -35,6 +35,8 @@ def tried(name: str, suite: str, fstype: str, cuts: int, late: bool = False) -> 
     ("name", "suite", "fstype", "cuts"),
     [
         ("sqlite-rollback", "bookworm", "ext4", 3),
+        pytest.param("lmdb", "bookworm", "ext4", 3, marks=pytest.mark.vm),
+        pytest.param("postgresql", "bookworm", "ext4", 3, marks=pytest.mark.vm),
         pytest.param("sqlite-wal", "bookworm", "ext4", CUTS, marks=long),
         pytest.param("sqlite-rollback", "trixie", "btrfs", CUTS, marks=long),
         pytest.param("lmdb", "bookworm", "xfs", CUTS, marks=long),

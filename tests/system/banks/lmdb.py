@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 
 from tests.system.banks.bank import ACCOUNTS, PAUSE, Acknowledged, Bank, filling, settled, transfer
@@ -19,7 +20,7 @@ class Lmdb(Bank):
             import lmdb  # noqa: F401
         except ImportError:
             return "the Python package lmdb is not installed"
-        return ""
+        return "" if shutil.which("mdb_stat") else "needs the Debian package lmdb-utils"
 
     def _open(self, **options: object):  # type: ignore[no-untyped-def]
         import lmdb
