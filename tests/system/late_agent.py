@@ -1,7 +1,7 @@
 """The command line of Livelift, but content that the kernel told is read anew when its turn comes: late.
 
 For the control of the cut tests: with this agent the same tests must find damage. Everything else stays: names, order,
-marks. ``LIVELIFT_LATE``: seconds to wait before each reading.
+marks. ``LIVELIFT_LATE``: how many seconds after the write it is read, at least.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def start(self: SourceAgent, *arguments: Any) -> None:
 
 
 def put_late(self: ToldContent, events: list[Exact]) -> None:
-    time.sleep(LATE)
+    time.sleep(max(0.0, LATE + events[-1].record.time / 1e9 - time.time()))
     for event in events:
         body = event.record.body
         if agents and event.record.kind is Kind.WRITE and isinstance(body, Range):
