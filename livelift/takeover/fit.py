@@ -96,7 +96,8 @@ def unfit(top: str, config: Config) -> None:
             text = directory.text(switch.MENU)
             plain = switch.without_block(text)
             waits = directory.has(switch.ADAPTED)
-            if waits and (switch.is_own_menu(text) or plain == directory.text(switch.ADAPTED)):
+            adapted = directory.text(switch.ADAPTED)
+            if waits and (switch.is_own_menu(text) or text == switch.adapted_menu(adapted) or plain == adapted):
                 directory.put_adapted_menu(counted=False)
             elif switch.is_own_menu(text):
                 directory.remove(switch.MENU)

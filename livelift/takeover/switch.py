@@ -141,9 +141,21 @@ def without_block(text: str) -> str:
 
 
 def adapted_menu(text: str) -> str:
-    """The menu of a confirmed system: as it was adapted, and the mode sourced at its end."""
-    text = without_block(text)
+    """The menu of a confirmed system: as it was adapted, and the mode sourced at its end. Until the commit its kernels
+    do not stop where nobody is: a boot that is counted has to end to be counted again."""
+    text = _LINUX.sub(_watched_entry, without_block(text))
     return text if sources_custom(text) else with_block(text)
+
+
+_LINUX: Final = re.compile(r"^\s*linux(?:16|efi)? .*$", re.M)
+
+
+def _watched_entry(match: re.Match[str]) -> str:
+    """A line of a menu that starts a kernel with a root. Not one by which somebody wants to look into it."""
+    names = {cmdline.name_of(word) for word in match[0].split()}
+    if "root" not in names or names & {"single", "recovery", "emergency", "rescue", "init", "rd.break", "panic"}:
+        return match[0]
+    return " ".join([match[0].rstrip(), *(word for word in WATCHED if cmdline.name_of(word) not in names)])
 
 
 def sources_custom(text: str) -> bool:

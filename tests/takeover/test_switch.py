@@ -85,8 +85,24 @@ def test_an_adapted_menu_that_sources_nothing_gets_the_block(prefix: Path) -> No
         (prefix / "grub.cfg").write_text(switch.adapted_menu(text))
         (prefix / "grubenv").write_text(environment_block({}))
         assert [grub.Menu(prefix).wish() for _ in range(3)] == ["own", "own", "unacknowledged"]
-        assert switch.without_block(switch.adapted_menu(text)) == text
-    assert switch.adapted_menu(grub.STOCK) == grub.STOCK, "its custom.cfg has it"
+        assert switch.without_block(switch.adapted_menu(text)).replace(f" {' '.join(switch.WATCHED)}", "") == text
+    assert "livelift" not in switch.adapted_menu(grub.STOCK), "its custom.cfg has it"
+
+
+def test_a_counted_boot_that_fails_ends_by_itself() -> None:
+    """Without panic= a kernel that finds no root stands still, and so does initramfs-tools' shell."""
+    start, own = "  linux /vmlinuz root=UUID=1 ro", "\tlinuxefi /vmlinuz root=/dev/vg/a rd.shell=1"
+    lines = {
+        f"{start} quiet ": f"{start} quiet panic=30 rd.shell=0 rd.emergency=reboot",
+        own: f"{own} panic=30 rd.emergency=reboot",
+        f"{start} panic=5": f"{start} panic=5",
+        f"{start} single": f"{start} single",
+        "  linux16 /memtest86+.bin": "  linux16 /memtest86+.bin",
+    }
+    for line, watched in lines.items():
+        menu = switch.adapted_menu(f"menuentry 'x' {{\n{line}\n  initrd /initrd.img\n}}\n")
+        assert menu.split("\n")[1] == watched
+        assert switch.adapted_menu(switch.without_block(menu)) == menu
 
 
 def test_the_block_comes_and_goes_without_a_trace() -> None:

@@ -18,12 +18,16 @@ Boot = Callable[..., tuple[Machine, Machine]]
 
 @pytest.fixture(scope="module")
 def vm_home() -> Iterator[Path]:
-    """Not below pytest's own directory: there are sockets in it (unix(7): 107 bytes)."""
+    """Not below pytest's own directory: there are sockets in it (unix(7): 107 bytes). LIVELIFT_VM_KEEP may be a
+    directory: machines of an earlier run that are there are used."""
     if reason := places.missing():
         pytest.skip(reason)
-    home = Path(tempfile.mkdtemp(prefix="ll-vm-"))
+    keep = os.environ.get("LIVELIFT_VM_KEEP", "")
+    if keep.startswith("/"):
+        Path(keep).mkdir(exist_ok=True)
+    home = Path(keep) if keep.startswith("/") else Path(tempfile.mkdtemp(prefix="ll-vm-"))
     yield home
-    if os.environ.get("LIVELIFT_VM_KEEP"):
+    if keep:
         print(f"the machines run on: LIVELIFT_VM_HOME={home}")
     else:
         for name in ("source", "target"):

@@ -56,13 +56,17 @@ def door(machine: Machine) -> Door:
 
 class Load:
     """``rate``: commits and requests a second, each, of all clients together. ``record``: a file that gets a line for
-    every answer as soon as it is there. Works while it is entered."""
+    every answer as soon as it is there. ``first``: number of the first commit; none has the number of one that was made
+    before. Works while it is entered."""
 
-    def __init__(self, doors: Sequence[Door], token: str, record: Path, clients: int = 2, rate: float = 4.0) -> None:
+    def __init__(
+        self, doors: Sequence[Door], token: str, record: Path, clients: int = 2, rate: float = 4.0, first: int = 1
+    ) -> None:
         self._doors = tuple(doors)
         self._token = token.encode()
         self._record = record.open("a", buffering=1, encoding="utf-8")
         self._pause = clients / rate
+        self._first = first
         self._answers: list[Answer] = []
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -108,9 +112,9 @@ class Load:
     def report(self) -> Continuity:
         return continuity(self._began, self.answers)
 
-    def held(self, door: Door) -> Held:
-        """What the database behind that door holds of what has been acknowledged until now."""
-        answers = self.answers
+    def held(self, door: Door, before: Sequence[Answer] = ()) -> Held:
+        """What the database behind that door holds of what has been acknowledged until now, and ``before``."""
+        answers = [*before, *self.answers]
         with connect(door.database, 30) as connection:
             rows = connection.execute("SELECT client, number FROM ledger").fetchall()
             (torn,) = connection.execute(TORN).fetchone() or (-1,)
@@ -150,7 +154,8 @@ class Load:
             raise ValueError(f"{answer.status} {body[:40]!r}")
 
     def _commits(self, client: int) -> None:
-        at, number = 0, itertools.count(1)  # never the same again: whether one that failed was done is not known
+        # never the same number again: whether one that failed was done is not known
+        at, number = 0, itertools.count(self._first)
         while not self._stop.is_set():
             door, asked, now = self._doors[at % len(self._doors)], time.time(), next(number)
             try:

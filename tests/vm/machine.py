@@ -176,14 +176,16 @@ class Machine:
         """Keep memory and disk as they are now under a name; the machine goes on. Not for NVMe (QEMU cannot)."""
         self._told(f"savevm {tag}")
 
-    def load(self, tag: str) -> None:
-        """Back to what `save` kept; starts the machine if it is off. Its clock is set."""
+    def load(self, tag: str, wait: bool = True) -> None:
+        """Back to what `save` kept; starts the machine if it is off. Its clock is set. ``wait``: ssh answered then."""
         self.hang_up()
         if self.pid():
             self.mark()
             self._told(f"loadvm {tag}")
         else:
             self.up(saved=tag)
+        if not wait:
+            return
         self.wait()
         self.ssh(f"date -u -s @{time.time():.0f} >/dev/null")
 

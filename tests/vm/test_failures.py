@@ -1,8 +1,12 @@
-"""Scenarios 4 and 5: what fails leads back; never do both machines serve, or none without the operator being told."""
+"""Scenarios 4 and 5: what fails leads back; never do both machines serve, or none without the operator being told.
+
+One copy for all of them: every test begins where both machines were saved when the job was ready for its cutover.
+"""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -11,12 +15,40 @@ import pytest
 from tests.vm.conftest import Boot
 from tests.vm.load import SEARCH, Load, door
 from tests.vm.machine import Machine
+from tests.vm.move import Move
 from tests.vm.scene import HOOKS, Scene, hook, scene
 
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.timeout(5400)]
 
-UNADAPTED: Final = "/etc/fstab /etc/network/interfaces /etc/default/grub /etc/initramfs-tools /boot/grub/grub.cfg"
+UNADAPTED: Final = "/etc/fstab /etc/network/interfaces /etc/default/grub /etc/initramfs-tools"
 """What the adaptation changes most of all; the initramfs of every kernel comes on top."""
+PATIENCE: Final = 1500.0
+"""Seconds for what has to come about by itself: starts, the watchdog's time (600 s), another start."""
+
+
+@pytest.fixture(scope="module")
+def ready(boot: Boot, vm_home: Path) -> Scene:
+    directory = vm_home / "move"
+    token = directory / "token"
+    if token.exists():  # LIVELIFT_VM_KEEP
+        pair = Machine("source", vm_home), Machine("target", vm_home)
+        return Scene(*pair, token.read_text(), Move(vm_home, directory), directory)
+    directory.mkdir()
+    made = scene(boot, directory, "source", "target")
+    made.copy(busy=False)
+    for machine in (made.source, made.target):
+        machine.hang_up()
+        machine.save("ready")
+    token.write_text(made.token)
+    return made
+
+
+@pytest.fixture
+def here(ready: Scene, tmp_path: Path) -> Scene:
+    for machine in (ready.source, ready.target):
+        machine.load("ready")
+    ready.target.link(True)
+    return replace(ready, directory=tmp_path)
 
 
 def sabotage(scene: Scene, files: str) -> None:
@@ -40,82 +72,88 @@ def comes_back(target: Machine, boot: str, since: float, timeout: float) -> None
     raise AssertionError(f"the target did not come back as itself:\n{target.serial.tail(60)}")
 
 
-def test_4_without_adaptation_it_does_not_boot_and_the_old_system_comes_back(boot: Boot, tmp_path: Path) -> None:
+def test_4_without_adaptation_it_does_not_boot_and_the_old_system_comes_back(here: Scene) -> None:
     """The take-over's kernel and initramfs are the target's, so it is user space that fails: no disks, no network."""
-    here = scene(boot, tmp_path, "source", "target")
     sabotage(here, f"{UNADAPTED} /boot/initrd.img-*")
     with here.load() as load:
-        here.copy(busy=False)
         before = here.target.said("cat /proc/sys/kernel/random/boot_id")
         here.target.mark()
         began = time.time()
         going = here.move.started("cutover", f"--job={here.move.job}", "--mode=reboot")
-        comes_back(here.target, before, began, 1500)
-        load.wait("commit", "source", 300, since=began)
-        going.wait(300)
+        comes_back(here.target, before, began, PATIENCE + 900)
+        served = load.wait("commit", "source", 600, since=time.time() - 30)
+        print(f"the source serves again after {served.answered - began:.0f} s")
+        assert going.wait(600) != 0
         assert load.report().served_by == ("source",)
         assert load.held(door(here.source)).missing == ()
     print(load.report().text())
 
 
-def test_4_with_a_wrong_initramfs_the_old_system_comes_back(boot: Boot, tmp_path: Path) -> None:
+def test_4_with_a_wrong_initramfs_the_old_system_comes_back(here: Scene) -> None:
     """The first boot uses the take-over's; the new system's own is used from the second one on."""
-    here = scene(boot, tmp_path, "source", "target")
     sabotage(here, "/boot/initrd.img-*")
     with here.load() as load:
-        here.copy(busy=False)
         here.target.mark()
         here.move.cutover("--mode=reboot")
         here.target.wait(new=True)
-        load.wait("commit", "target", 300)
+        load.wait("commit", "target", 600)
         boot_id = here.target.said("cat /proc/sys/kernel/random/boot_id")
         began = time.time()
         here.target.reboot()
-        comes_back(here.target, boot_id, began, 1500)
+        comes_back(here.target, boot_id, began, PATIENCE)
+        print(here.target.said("/.livelift/livelift-agent takeover status"))
 
 
 MOMENTS: Final = {
     "old system goes down": (r"reboot: Restarting system", 0.0),
-    "boot loader": (r"GRUB loading|Booting from Hard Disk|Welcome to GRUB", 0.0),
+    "boot loader": (r"GNU GRUB", 0.0),
     "kernel": (r"Linux version", 0.0),
     "initramfs": (r"Run /init as init process", 0.0),
-    "stage begins": (r"livelift: ", 0.0),
-    "stage, a little later": (r"livelift: ", 0.05),
-    "stage, later": (r"livelift: ", 0.3),
+    "stage begins": (r"livelift: old stands", 0.0),
+    "stage, a little later": (r"livelift: old stands", 1.0),
+    "stage, later": (r"livelift: old stands", 2.5),
     "new system starts": (r"systemd\[1\]: systemd .* running in system mode", 0.0),
     "network": (r"Reached target .*[Nn]etwork", 0.0),
     "new system is up": (r"login:", 0.0),
 }
+GOING: Final = r"systemd-shutdown\[1\]: "
+"""What the target says when it has been told to go and its services have ended."""
 
 
-def test_5_power_cut_at_ten_moments_of_the_take_over(boot: Boot, tmp_path: Path) -> None:
+def test_5_power_cut_at_ten_moments_of_the_take_over(here: Scene) -> None:
     """Each time one of the two serves in the end, never both, and nothing that was acknowledged is lost."""
-    here = scene(boot, tmp_path, "source", "target")
-    here.copy(busy=False)
-    for machine in (here.source, here.target):
-        machine.save("ready")
-    for number, (name, (line, later)) in enumerate(MOMENTS.items()):
-        for machine in (here.source, here.target):
-            machine.load("ready")
-        directory = tmp_path / str(number)
+    target = here.target
+    with here.load() as load:
+        load.wait("commit", "source", 120)
+        target.mark()
+        going = here.move.started("cutover", f"--job={here.move.job}", "--mode=reboot")
+        try:
+            assert target.serial.wait(GOING, 1800, lambda: target.pid() is not None), target.serial.tail()
+            for machine in (target, here.source):
+                machine.save("going")
+        finally:
+            going.kill()
+            going.wait()
+    before = load.answers
+    assert load.report().served_by == ("source",)
+    first = 1 + max(answer.number for answer in before)
+    for name, (line, later) in MOMENTS.items():
+        target.load("going", wait=False)
+        here.source.load("going")
+        directory = here.directory / name.replace(" ", "-")
         directory.mkdir()
-        with Load([door(here.source), door(here.target)], here.token, directory / "answers.jsonl") as load:
-            load.wait("commit", "source", 120)
-            here.target.mark()
-            going = here.move.started("cutover", f"--job={here.move.job}", "--mode=reboot")
-            try:
-                here.target.cut_power_at(line, 600, later)
-                cut = time.time()
-                here.target.up(keep=True)
-                serving = first_to_serve(load, cut + 1, 900)
-                time.sleep(20)
-            finally:
-                going.kill()
-                going.wait()
-        report = load.report()
-        print(f"power cut, {name}: {serving} serves {time.time() - cut - 20:.0f} s later; {report.served_by}")
-        assert report.served_by in (("source",), ("source", "target")), f"{name}: both served in turn"
-        found = load.held(door(getattr(here, serving)))
+        doors = [door(here.source), door(target)]
+        with Load(doors, here.token, directory / "answers.jsonl", first=first) as load:
+            target.cut_power_at(line, 600, later)
+            cut = time.time()
+            target.up(keep=True)
+            serving = first_to_serve(load, cut + 1, PATIENCE)
+            took = time.time() - cut
+            time.sleep(20)
+            found = load.held(door(getattr(here, serving)), before)
+        served = load.report().served_by
+        print(f"power cut, {name}: the {serving} serves {took:.0f} s later")
+        assert served == (serving,), f"{name}: {served}"
         assert found.missing == () and found.torn == 0, f"{name}: {found}"
 
 
@@ -130,15 +168,13 @@ def first_to_serve(load: Load, since: float, timeout: float) -> str:
     raise AssertionError(f"nobody serves within {timeout:.0f} s")
 
 
-def test_5_the_link_is_cut_during_the_drain(boot: Boot, tmp_path: Path) -> None:
-    here = scene(boot, tmp_path, "source", "target")
+def test_5_the_link_is_cut_during_the_drain(here: Scene) -> None:
     hook(here.source, "drain.before", "#!/bin/sh\ntouch /run/draining\nsleep 5\n")
     with here.load() as load:
-        here.copy(busy=False)
-        going = here.move.started("cutover", f"--job={here.move.job}", "--mode=reboot", "--timeout=60")
-        wait_for(here.source, "/run/draining", 120)
+        going = here.move.started("cutover", f"--job={here.move.job}", "--mode=reboot", "--timeout=900")
+        wait_for(here.source, "/run/draining", 900)
         here.target.link(False)
-        assert going.wait(300) != 0
+        assert going.wait(900) != 0
         failed = time.time()
         served = load.wait("commit", "source", 60, since=failed - 5)
         print(f"the source serves {max(0.0, served.answered - failed):.1f} s after the command said that it failed")
@@ -147,28 +183,26 @@ def test_5_the_link_is_cut_during_the_drain(boot: Boot, tmp_path: Path) -> None:
         here.target.mark()
         here.move.cutover("--mode=reboot")
         here.target.wait(new=True)
-        load.wait("commit", "target", 300)
+        load.wait("commit", "target", 600)
     assert load.report().served_by == ("source", "target")
     assert load.held(door(here.target)).missing == ()
 
 
-def test_5_the_source_agent_dies_behind_the_fence(boot: Boot, tmp_path: Path) -> None:
+def test_5_the_source_agent_dies_behind_the_fence(here: Scene) -> None:
     """The fence keeper thaws what the agent had frozen."""
-    here = scene(boot, tmp_path, "source", "target")
     hook(here.source, "drain.before", "#!/bin/sh\ntouch /run/draining\nsleep 25\n")
     with here.load() as load:
-        here.copy(busy=False)
         going = here.move.started("cutover", f"--job={here.move.job}", "--mode=reboot")
-        wait_for(here.source, "/run/draining", 120)
+        wait_for(here.source, "/run/draining", 900)
         time.sleep(6)  # longer than a client's patience: all of them have noticed
         killed = time.time()
         here.source.ssh(f"systemctl kill --signal=KILL --kill-whom=main livelift-{here.move.job}-source.service")
         served = load.wait("commit", "source", 60, since=killed - SEARCH)
         print(f"the source serves {served.answered - killed:.1f} s after its agent was killed")
-        assert served.answered - killed < 1 + 2 * SEARCH + 2  # a second, what a client needs to notice, and ssh
-        assert going.wait(300) != 0
+        assert served.answered - killed < 1 + 2 * SEARCH + 4  # a second, what a client needs to notice, and ssh
+        assert going.wait(600) != 0
     assert load.report().served_by == ("source",)
 
 
 def wait_for(machine: Machine, path: str, seconds: float) -> None:
-    machine.ssh(f"for i in $(seq {seconds * 5:.0f}); do [ -e {path} ] && exit 0; sleep 0.2; done; exit 1")
+    machine.ssh(f"for i in $(seq {seconds * 2:.0f}); do [ -e {path} ] && exit 0; sleep 0.5; done; exit 1")

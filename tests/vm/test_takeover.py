@@ -143,7 +143,8 @@ def test_over_confirmed_started_by_itself_and_back(target: Machine) -> None:
     target.reboot()
     target.wait(UP, new=True)
     is_new(target)
-    assert "panic=30" not in target.said("cat /proc/cmdline"), "by its own menu and initramfs"
+    line = target.said("cat /proc/cmdline")
+    assert "livelift" not in line and "panic=30" in line, "by its own menu and initramfs, and it does not stop"
     acknowledged(target)
     target.ssh(f"{AGENT} takeover back")
     target.reboot()
