@@ -10,6 +10,7 @@ from typing import Final
 
 from livelift.index.tree import TreeIndex
 from livelift.log.batch import Item
+from livelift.log.pages import Page
 from livelift.model.record import Body, Gap, Kind, Record
 from livelift.platform.system import os
 from livelift.spool.pressure import SpoolFullError
@@ -74,7 +75,7 @@ class Journal:
             if late:
                 self.late = self.position()
                 if self.late:
-                    self.read.update((r.body.oid, self.late) for r in records if r.kind in _READ)  # type: ignore[union-attr]
+                    self.read.update(dict.fromkeys(_objects_of(records), self.late))
             try:
                 self.spool.append(records)
             except SpoolFullError as error:
@@ -120,6 +121,15 @@ class Journal:
             self.commit()
             self.index.close()
             self.spool.close()
+
+
+def _objects_of(items: Sequence[Item]) -> Iterator[int]:
+    """Whose content these speak of."""
+    for item in items:
+        if isinstance(item, Page):
+            yield from (oid for _, _, oid, *_ in item.rows)
+        elif item.kind in _READ:
+            yield item.body.oid  # type: ignore[union-attr]
 
 
 def set_aside(directory: bytes) -> bytes:
