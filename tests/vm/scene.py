@@ -25,10 +25,12 @@ class Scene:
     token: str
     move: Move
     directory: Path
+    first: int = 1
+    """Of the clients' next commits: greater than all that the source holds."""
 
     def load(self) -> Load:
         doors = [door(self.source), door(self.target)]
-        return Load(doors, self.token, self.directory / "answers.jsonl")
+        return Load(doors, self.token, self.directory / "answers.jsonl", first=self.first)
 
     def copy(self, busy: bool = True) -> None:
         """``migrate`` until "ready"; meanwhile (``busy``) all logs are rotated and a package is upgraded."""

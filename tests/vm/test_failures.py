@@ -48,7 +48,8 @@ def here(ready: Scene, tmp_path: Path) -> Scene:
     for machine in (ready.source, ready.target):
         machine.load("ready")
     ready.target.link(True)
-    return replace(ready, directory=tmp_path)
+    last = ready.source.said("su postgres -c 'psql -Atc \"SELECT coalesce(max(number), 0) FROM ledger\" shop'")
+    return replace(ready, directory=tmp_path, first=int(last) + 1)
 
 
 def sabotage(scene: Scene, files: str) -> None:
