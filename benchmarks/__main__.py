@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks import capture, changes, copies, delta, pgbench, registry, report
+from benchmarks import capture, changes, closing, copies, delta, pgbench, registry, report
 from benchmarks.accounting import is_root
 from benchmarks.copies import Bench
 from benchmarks.peers import LIVELIFT
@@ -22,6 +22,7 @@ CASES: dict[str, Callable[[Bench], Iterator[report.Row]]] = {
     "changes": changes.run_changes,
     "capture": capture.run_capture,
     "pgbench": pgbench.run_pgbench,
+    "closing": closing.run_closing,
     "registry": registry.run_registry,
     "memory": partial(copies.run_copies, "memory"),
 }
@@ -49,7 +50,7 @@ def main() -> int:
     if reason := why_unavailable():
         print(f"without {LIVELIFT.name}: {reason}", file=sys.stderr)
         everybody = {peer.name for case in copies.CASES.values() for peer in case.peers} | {"lsyncd", "no capture"}
-        everybody |= {"rsync --inplace over ssh", "hivex"}
+        everybody |= {"rsync --inplace over ssh", "hivex", "rsync -n"}
         peers = (peers or frozenset(everybody)) - {LIVELIFT.name}
     rows: list[report.Row] = []
     work = Path(tempfile.mkdtemp(prefix="livelift-benchmark-", dir=options.work))

@@ -27,6 +27,7 @@ from typing import Final, NamedTuple
 
 from livelift.errors import CorruptError, StoreError
 from livelift.platform.system import boot_id
+from livelift.verify.directories import Whole
 
 RACY: Final = 2_000_000_000
 """ns; the coarsest time stamps in use are 2 s (FAT), ext3 and NFSv2 have 1 s."""
@@ -75,6 +76,7 @@ class DigestCache:
     def __init__(self, path: str | bytes = ":memory:", epoch: str | None = None) -> None:
         self._lock = Lock()
         self._pending: dict[Key, Cached] = {}
+        self._wholes: dict[Key, Whole] = {}
         try:
             self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         except sqlite3.Error as error:
@@ -94,10 +96,15 @@ class DigestCache:
             "CREATE TABLE IF NOT EXISTS digests (device INTEGER, inode INTEGER, size INTEGER, mtime INTEGER,"
             " ctime INTEGER, content BLOB, layout BLOB, meta BLOB, PRIMARY KEY (device, inode)) WITHOUT ROWID"
         )
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS directories (device INTEGER, inode INTEGER, stamps BLOB, digest BLOB,"
+            " objects INTEGER, files INTEGER, bytes INTEGER, PRIMARY KEY (device, inode)) WITHOUT ROWID"
+        )
         known = self._db.execute("SELECT value FROM meta WHERE key = 'epoch'").fetchone()
         if known != (epoch,):
             self._db.execute("BEGIN")
             self._db.execute("DELETE FROM digests")
+            self._db.execute("DELETE FROM directories")
             self._db.execute("INSERT OR REPLACE INTO meta VALUES ('epoch', ?)", (epoch,))
             self._db.execute("COMMIT")
 
@@ -130,6 +137,25 @@ class DigestCache:
             if len(self._pending) >= 2000:
                 self._write()
 
+    def whole(self, key: Key) -> Whole | None:
+        """What is kept of a directory, whatever is in it now."""
+        with self._lock:
+            if key in self._wholes:
+                return self._wholes[key]
+            query = "SELECT stamps, digest, objects, files, bytes FROM directories WHERE device = ? AND inode = ?"
+            try:
+                row = self._db.execute(query, (_signed(key[0]), _signed(key[1]))).fetchone()
+            except sqlite3.Error as error:
+                raise self._failure(error) from error
+        return Whole(*row) if row else None
+
+    def store_whole(self, key: Key, whole: Whole) -> None:
+        """Of a directory all of whose objects are kept as well."""
+        with self._lock:
+            self._wholes[key] = whole
+            if len(self._wholes) >= 2000:
+                self._write()
+
     def flush(self) -> None:
         with self._lock:
             self._write()
@@ -140,15 +166,18 @@ class DigestCache:
             for key, row in self._pending.items()
             if abs(row.mtime) < 1 << 63 and abs(row.ctime) < 1 << 63 and row.size < 1 << 63
         ]
+        wholes = [(_signed(key[0]), _signed(key[1]), *row) for key, row in self._wholes.items() if row.bytes < 1 << 63]
         try:
             self._db.execute("BEGIN")
             self._db.executemany("INSERT OR REPLACE INTO digests VALUES (?,?,?,?,?,?,?,?)", rows)
+            self._db.executemany("INSERT OR REPLACE INTO directories VALUES (?,?,?,?,?,?,?)", wholes)
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise self._failure(error) from error
         self._pending.clear()
+        self._wholes.clear()
 
     def __len__(self) -> int:
         with self._lock:
@@ -159,7 +188,9 @@ class DigestCache:
     def clear(self) -> None:
         with self._lock:
             self._pending.clear()
+            self._wholes.clear()
             self._db.execute("DELETE FROM digests")
+            self._db.execute("DELETE FROM directories")
 
     def close(self) -> None:
         with self._lock:

@@ -231,14 +231,14 @@ def pages(directories: Iterable[DirectoryManifest]) -> Iterator[list[DirectoryMa
         if page and (
             len(page) == PAGE_DIRECTORIES
             or size + len(manifest.path) > PAGE_BYTES
-            or rows + len(manifest.rows) > PAGE_ROWS
+            or rows + manifest.count > PAGE_ROWS
             or page[0].map != manifest.map
         ):
             yield page
             page, size, rows = [], 0, 0
         page.append(manifest)
         size += len(manifest.path)
-        rows += len(manifest.rows)
+        rows += manifest.count
     if page:
         yield page
 

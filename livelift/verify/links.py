@@ -32,6 +32,7 @@ class LinkTable:
 
     def __init__(self) -> None:
         self._lock = Lock()
+        self._with_links: set[tuple[int, bytes]] = set()  # directories; most have none, and need no statement
         self._db = sqlite3.connect("", check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode=OFF")
         self._db.execute("PRAGMA synchronous=OFF")
@@ -50,6 +51,9 @@ class LinkTable:
             for name, device, inode in names
         ]
         with self._lock:
+            if not rows and (map_index, directory) not in self._with_links:
+                return
+            self._with_links.add((map_index, directory))
             try:
                 self._db.execute("DELETE FROM names WHERE map = ? AND directory = ?", (map_index, directory))
                 self._db.executemany("INSERT OR REPLACE INTO names VALUES (?,?,?,?,?)", rows)
@@ -58,6 +62,7 @@ class LinkTable:
 
     def clear(self) -> None:
         with self._lock:
+            self._with_links.clear()
             self._db.execute("DELETE FROM names")
 
     def rows(self, map_index: int, after: bytes = b"") -> Iterator[LinkRow]:

@@ -14,7 +14,7 @@ directories.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Final
 
@@ -149,21 +149,35 @@ def meta_of(row: bytes, name: bytes, content: bytes, layout: bytes) -> bytes:
     return row[len(_HEAD) + len(encode(name)) : -len(encode(content) + encode(layout) + _NO_TROUBLE)]
 
 
-class DirectoryManifest(msgspec.Struct, frozen=True, dict=True):
+class DirectoryManifest(msgspec.Struct, frozen=True, dict=True, eq=False):
     """One directory: the map it belongs to, its path below the map's root (b"" is the root), its rows sorted by name.
 
     The root's manifest begins with the root's own row (empty name); every other directory's attributes are in its
-    parent's manifest. ``troubled``: some row has a trouble, so the digest must not count as equal.
+    parent's manifest. ``troubled``: some row has a trouble, so the digest must not count as equal. ``made`` None: only
+    the digest is ``known``, of this many ``objects``; ``again`` reads the directory, as it then is, when rows are asked
+    for.
     """
 
     map: int
     path: bytes
-    rows: tuple[bytes, ...]
+    made: tuple[bytes, ...] | None
     troubled: bool = False
+    known: bytes = b""
+    objects: int = 0
+    again: Callable[[], tuple[bytes, ...]] = tuple
+
+    @cached_property
+    def rows(self) -> tuple[bytes, ...]:
+        return self.again() if self.made is None else self.made
 
     @cached_property
     def digest(self) -> bytes:
-        return blake3(b"".join(self.rows)).digest()
+        return self.known or blake3(b"".join(self.rows)).digest()
+
+    @property
+    def count(self) -> int:
+        """How many rows, without making them."""
+        return self.objects if self.made is None else len(self.made)
 
     def entries(self) -> list[ManifestEntry]:
         return [decode_entry(row) for row in self.rows]

@@ -12,8 +12,9 @@ from typing import Final, NamedTuple
 
 from livelift.model.entry import Attributes
 from livelift.platform.system import os
-from livelift.verify.cache import NOTHING_MAPPED, Cached, DigestCache, Mapped, may_keep
+from livelift.verify.cache import NOTHING_MAPPED, Cached, DigestCache, Key, Mapped, may_keep
 from livelift.verify.content import EMPTY, content_steps
+from livelift.verify.directories import LARGEST, Seen, Whole, stamps_of, whole_of
 from livelift.verify.manifest import CHANGING, ManifestEntry, encode_entry, entry_of, join, meta_of, row_of
 
 ATTEMPTS: Final = 5
@@ -41,6 +42,10 @@ class Lot:
     unread: list[Unread] = field(default_factory=list)
     links: list[tuple[bytes, int, int]] = field(default_factory=list)  # (name, st_dev, st_ino) with several links
     troubled: bool = False
+    whole: Whole | None = None  # the rows are not made: this is known of all of them
+    key: Key = (0, 0)  # of the directory
+    seen: list[Seen] = field(default_factory=list)
+    stamps: bytes = b""  # of ``seen``; empty: nothing is kept of the directory as a whole
 
 
 @dataclass(slots=True)
@@ -88,14 +93,24 @@ class Measurer:
         with self._lock:
             self._total = Counts()
 
-    def look(self, dir_fd: int, directory: bytes, names: Sequence[bytes], bare: Collection[bytes] = ()) -> Lot:
-        """Rows of these names as far as the cache vouches for them; b"" stands for the directory itself.
+    def twin(self) -> Measurer:
+        """One that sees the same and counts for itself."""
+        other = Measurer(self._attributes_at, self._cache)
+        other.mapped, other.sampled = self.mapped, self.sampled
+        return other
+
+    def look(
+        self, dir_fd: int, directory: bytes, names: Sequence[bytes], bare: Collection[bytes] = (), whole: bool = False
+    ) -> Lot:
+        """Rows of these names as far as the cache vouches for them; b"" stands for the directory itself. ``whole``:
+        they are all that is in it, and if the cache vouches for that, no row is made.
 
         Trouble with an object is in its row; trouble with the cache raises StoreError.
         """
         lot = Lot([b""] * len(names))
         counts = Counts()
-        seen: list[tuple[int, bytes, os.stat_result]] = []
+        seen: list[Seen] = []
+        kinds: list[tuple[bytes, int]] = []
         for index, name in enumerate(names):
             try:
                 status = os.stat(name or b".", dir_fd=dir_fd, follow_symlinks=False)
@@ -105,9 +120,15 @@ class Measurer:
                 _trouble(lot, counts, index, name, 0, reason(error))
                 continue
             if name in bare:
-                lot.rows[index] = encode_entry(ManifestEntry(name, stat.S_IFMT(status.st_mode)))
+                kinds.append((name, stat.S_IFMT(status.st_mode)))
+                lot.rows[index] = encode_entry(ManifestEntry(*kinds[-1]))
             else:
                 seen.append((index, name, status))
+        if whole and self.sampled is None and not lot.troubled and len(seen) <= LARGEST:
+            lot.seen, lot.stamps = seen, stamps_of(seen, kinds)
+            if self._vouched(dir_fd, lot, counts):
+                self._add(counts)
+                return lot
         known = self._cache.lookup([(status.st_dev, status.st_ino) for _, _, status in seen])
         for index, name, status in seen:
             key = (status.st_dev, status.st_ino)
@@ -123,6 +144,29 @@ class Measurer:
         self._add(counts)
         return lot
 
+    def _vouched(self, dir_fd: int, lot: Lot, counts: Counts) -> bool:
+        """Whether nothing in this directory has changed since its manifest was kept."""
+        status = os.fstat(dir_fd)
+        lot.key = status.st_dev, status.st_ino
+        known = self._cache.whole(lot.key) if lot.stamps else None
+        if known is None or known.stamps != lot.stamps:
+            return False
+        mapped = self.mapped.files
+        if mapped and not mapped.isdisjoint((st.st_dev, st.st_ino) for _, _, st in lot.seen):
+            return False
+        lot.whole = known
+        for _, name, st in lot.seen:
+            _note_link(lot, name, st)
+        counts.objects += known.objects
+        counts.files_cached += known.files
+        counts.bytes_cached += known.bytes
+        return True
+
+    def keep(self, lot: Lot, digest: bytes) -> None:
+        """The manifest of a directory was made; it is kept if every object in it was."""
+        if lot.stamps and not lot.troubled:
+            self._cache.store_whole(lot.key, whole_of(lot.stamps, digest, lot.seen))
+
     def read(self, dir_fd: int, directory: bytes, lot: Lot, unread: Iterable[Unread]) -> None:
         """Fill in the rows of these objects."""
         for item in unread:
@@ -133,8 +177,9 @@ class Measurer:
         """The same for one object, with a pause after each read of up to 1 MiB: yields the bytes read."""
         index, name, seen, known = item
         counts = Counts()
+        kept = False
         try:
-            for _ in range(ATTEMPTS):
+            for attempt in range(ATTEMPTS):
                 began = time.time_ns()
                 attributes = self._attributes_at(dir_fd, name)
                 stamp = (attributes.size, attributes.mtime, attributes.ctime)
@@ -148,6 +193,7 @@ class Measurer:
                         if may_keep(seen, began, self.mapped):
                             cached = Cached(*stamp, *content, meta_of(row, name, *content))
                             self._cache.store([((seen.st_dev, seen.st_ino), cached)])
+                            kept = not attempt
                         return
                 seen, known = os.stat(name or b".", dir_fd=dir_fd, follow_symlinks=False), None
         except FileNotFoundError:
@@ -160,6 +206,8 @@ class Measurer:
             _trouble(lot, counts, index, name, seen.st_mode, CHANGING)
         finally:
             self._add(counts)
+            if not kept:
+                lot.stamps = b""
 
     def _content(
         self, dir_fd: int, directory: bytes, name: bytes, seen: os.stat_result, known: Cached | None, counts: Counts

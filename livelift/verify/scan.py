@@ -190,7 +190,7 @@ class Scanner:
         if listing is None or listing.trouble:
             return Lot([]), []
         try:
-            lot = self._measurer.look(listing.fd, listing.path, listing.names, listing.bare)
+            lot = self._measurer.look(listing.fd, listing.path, listing.names, listing.bare, whole=True)
             parts = [lot.unread[at : at + LOT] for at in range(0, len(lot.unread), LOT)]
             if self._pool is None:
                 for part in parts:
@@ -216,7 +216,25 @@ class Scanner:
             row = encode_entry(ManifestEntry(LISTING, stat.S_IFDIR, trouble=listing.trouble))
             return path, DirectoryManifest(self.map, path, (row,), True)
         self._links.put(self.map, path, lot.links)
-        return path, DirectoryManifest(self.map, path, tuple(filter(None, lot.rows)), lot.troubled)
+        if lot.whole is not None:
+            known, count = lot.whole.digest, len(listing.names)
+            return path, DirectoryManifest(self.map, path, None, False, known, count, lambda: self._again(path))
+        manifest = DirectoryManifest(self.map, path, tuple(filter(None, lot.rows)), lot.troubled)
+        self._measurer.keep(lot, manifest.digest)
+        return path, manifest
+
+    def _again(self, path: bytes) -> tuple[bytes, ...]:
+        """The rows of a directory of which only the digest was looked up."""
+        listing = self._list(path)
+        if listing is None or listing.trouble:
+            return ()
+        try:
+            measurer = self._measurer.twin()
+            lot = measurer.look(listing.fd, path, listing.names, listing.bare)
+            measurer.read(listing.fd, path, lot, lot.unread)
+            return tuple(filter(None, lot.rows))
+        finally:
+            listing.close()
 
     def _open(self, path: bytes) -> int:
         self._drop_anchors(path)

@@ -351,6 +351,13 @@ FAULTS = [
         "        if True:\n            self._fence.down()",
         "cutover/test_cutover.py::test_an_attempt_that_is_refused_leaves_the_fence_of_another_alone",
     ),
+    Fault(
+        "a directory is believed though a stamp in it was too young",
+        "verify/measure.py",
+        "            if not kept:\n",
+        "            if False:\n",
+        "verify/test_directories.py::test_what_is_young_or_mapped_is_not_kept",
+    ),
     # hives and the Windows adaptation
     Fault(
         "a log entry is believed without its checksum",

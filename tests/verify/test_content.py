@@ -92,9 +92,7 @@ def test_a_file_of_terabytes_is_hashed_at_once(tmp_path: Path, here: int, size: 
 
 @pytest.mark.parametrize("size", [100, 3 * MIB, 20 * MIB])
 @pytest.mark.parametrize("change", ["write", "append", "truncate", "replace", "remove", "symlink", "fifo"])
-def test_a_file_that_changes_while_it_is_read_has_no_digest(
-    tmp_path: Path, here: int, size: int, change: str
-) -> None:
+def test_a_file_that_changes_while_it_is_read_has_no_digest(tmp_path: Path, here: int, size: int, change: str) -> None:
     path = tmp_path / "f"
     path.write_bytes(b"z" * size)
     seen = os.stat(path)
