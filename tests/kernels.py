@@ -27,8 +27,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.vm.places import VmError, cache, mirror, path, run
-from tests.vm.tree import locked
+from tests.vm.places import NoMirror, VmError, cache, mirror, path, run
+from tests.vm.tree import locked, unreachable
 
 SUITES: Final = {"bullseye": "5.10", "bookworm": "6.1", "trixie": "6.12"}
 
@@ -85,14 +85,30 @@ def missing() -> str:
     return "" if os.geteuid() == 0 else "needs root"
 
 
+def lacking(suite: str) -> str:
+    """As `missing`, for this kernel: it is fetched now, if it has not been before."""
+    if reason := missing():
+        return reason
+    try:
+        kernel(suite)
+    except NoMirror as error:
+        return str(error)
+    return ""
+
+
 def kernel(suite: str) -> Path:
-    """Debian's kernel package of this release, unpacked. VmError: it cannot be had."""
+    """Debian's kernel package of this release, unpacked. NoMirror: it cannot be had; VmError: something else."""
     place = cache() / f"kernel-{suite}"
     with locked(place.name):
         if not place.exists():
             part = place.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
-            _fetch(suite, part)
+            try:
+                _fetch(suite, part)
+            except VmError as error:
+                if line := unreachable(str(error)):
+                    raise NoMirror(f"the Debian archive cannot be had ({line})") from error
+                raise
             run("depmod", "-b", part, next((part / "lib/modules").iterdir()).name)
             part.rename(place)
     return place
@@ -111,7 +127,7 @@ def _fetch(suite: str, place: Path) -> None:
             f"-oDir::State::Lists={state}/lists", "-oDir::State::Status=/dev/null", f"-oDir::Cache={state}",
             "-oAPT::Sandbox::User=root",
         ]  # fmt: skip
-        run("apt-get", *options, "-qq", "update", cwd=state)
+        run("apt-get", *options, "-oAPT::Update::Error-Mode=any", "-qq", "update", cwd=state)
         wanted = run("apt-cache", *options, "depends", "linux-image-amd64", cwd=state).stdout.decode()
         names = [word for word in wanted.split() if word.startswith("linux-image-") and word != "linux-image-amd64"]
         if not names:

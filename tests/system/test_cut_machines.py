@@ -24,7 +24,7 @@ long = pytest.mark.long
 
 
 def tried(name: str, suite: str, fstype: str, cuts: int, late: bool = False) -> Verdict:
-    if reason := kernels.missing() or BANKS[name](Path("/")).missing():
+    if reason := kernels.lacking(suite) or BANKS[name](Path("/")).missing():
         pytest.skip(reason)
     verdict = series(name, suite, fstype, cuts, late)
     assert verdict.cuts == cuts
@@ -59,7 +59,7 @@ def test_the_same_with_content_that_is_read_late_is_broken() -> None:
 
 def run_there(suite: str, *arguments: str | Path) -> None:
     """Tests under that kernel, where none may be skipped for want of fexit."""
-    if reason := kernels.missing():
+    if reason := kernels.lacking(suite):
         pytest.skip(reason)
     command = ["env", "LIVELIFT_SLOW=10", f"PYTHONPATH={ROOT}", "PYTHONDONTWRITEBYTECODE=1", sys.executable, "-m"]
     command += ["pytest", "-q", "-s", "-p", "no:cacheprovider", "--timeout=5000", *map(str, arguments)]

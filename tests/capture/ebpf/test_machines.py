@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.root, pytest.mark.timeout(5000)]
 
 def under(suite: str, rounds: int, *options: str | Path) -> list[str]:
     """Run tests there; nothing may be skipped for want of fexit. Its output."""
-    if reason := kernels.missing():
+    if reason := kernels.lacking(suite):
         pytest.skip(reason)
     said: list[str] = []
     command = ["env", f"LIVELIFT_ROUNDS={rounds}", "PYTHONDONTWRITEBYTECODE=1", f"PYTHONPATH={ROOT}", sys.executable]
