@@ -15,13 +15,13 @@ from livelift.demo.fence import hierarchy
 from livelift.platform.linux.cgroups import Freezer
 from tests.loopfs import loop_filesystem
 from tests.oracle import trees
-from tests.oracle.pair import why_unavailable
+from tests.oracle.pair import SLOW, why_unavailable
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent == Path(__file__).parent and not item.get_closest_marker("timeout"):
-            item.add_marker(pytest.mark.timeout(300))
+            item.add_marker(pytest.mark.timeout(300 * SLOW))
 
 
 @pytest.fixture(scope="session")
