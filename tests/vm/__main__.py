@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.vm import image, places
-from tests.vm.machine import BOOT, ROLES, Machine, write_config
+from tests.vm.machine import BOOT, ROLES, Machine, save_together, write_config
 from tests.vm.places import VmError
 from tests.vm.profiles import SUITES
 
@@ -81,8 +81,7 @@ def cut(options: argparse.Namespace) -> None:
 
 
 def save(options: argparse.Namespace) -> None:
-    for name in options.names or ROLES:
-        Machine(name).save(options.tag)
+    save_together([Machine(name) for name in options.names or ROLES], options.tag)
 
 
 def load(options: argparse.Namespace) -> None:

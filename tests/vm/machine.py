@@ -184,6 +184,7 @@ class Machine:
             self._told(f"loadvm {tag}")
         else:
             self.up(saved=tag)
+        self.monitor("cont")  # it stood still while it was saved
         if not wait:
             return
         self.wait()
@@ -290,6 +291,19 @@ class Machine:
 
     def _no_boot(self, why: str) -> NoReturn:
         raise VmError(f"{self.name} did not boot: {why}\n{'-' * 30} end of its serial log\n{self.serial.tail()}")
+
+
+def save_together(machines: Sequence[Machine], tag: str) -> None:
+    """As `Machine.save`, of machines that talk to each other: all stand still before the first one is saved, or one
+    would have heard what the other one had not said yet."""
+    try:
+        for machine in machines:
+            machine.monitor("stop")
+        for machine in machines:
+            machine.save(tag)
+    finally:
+        for machine in machines:
+            machine.monitor("cont")
 
 
 def _free(count: int) -> list[int]:

@@ -15,7 +15,7 @@ import pytest
 from tests.vm.answers import Answer
 from tests.vm.conftest import Boot
 from tests.vm.load import SEARCH, Load, door
-from tests.vm.machine import Machine
+from tests.vm.machine import Machine, save_together
 from tests.vm.move import Move
 from tests.vm.scene import HOOKS, Scene, hook, scene
 
@@ -37,9 +37,7 @@ def ready(boot: Boot, vm_home: Path) -> Scene:
     directory.mkdir()
     made = scene(boot, directory, "source", "target")
     made.copy(busy=False)
-    for machine in (made.source, made.target):
-        machine.hang_up()
-        machine.save("ready")
+    save_together((made.source, made.target), "ready")
     token.write_text(made.token)
     return made
 
@@ -140,9 +138,7 @@ def going(ready: Scene) -> tuple[Answer, ...]:
         command = ready.move.started("cutover", f"--job={ready.move.job}", "--mode=reboot")
         try:
             assert target.serial.wait(GOING, 1800, lambda: target.pid() is not None), target.serial.tail()
-            for machine in (target, source):
-                machine.hang_up()
-                machine.save("going")
+            save_together((target, source), "going")
         finally:
             command.kill()
             command.wait()
