@@ -23,7 +23,7 @@ from tests.vm.tree import digest, locked, recipe, tree
 
 SEAL: Final = Path(__file__).with_name("seal.sh")
 SEALED: Final = b"VM-SEAL-OK"
-PATIENCE: Final = 900.0
+PATIENCE: Final = 1800.0
 """Seconds for the sealing boot; 130 on an idle machine of two cores."""
 _TYPES: Final = {
     "root": "L", "var": "L", "swap": "S", "esp": "U", "bios": "21686148-6449-6E6F-744E-656564454649"

@@ -66,8 +66,8 @@ def host_keys(machine: Machine) -> set[str]:
     """As a client sees them."""
     keys = set()
     for kind in ("rsa", "ecdsa", "ed25519"):
-        words = ["ssh-keyscan", "-T", "30", "-t", kind, "-p", str(machine.port(22)), "127.0.0.1"]
-        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
+        words = ["ssh-keyscan", "-T", "120", "-t", kind, "-p", str(machine.port(22)), "127.0.0.1"]
+        done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=300)
         (line,) = [line for line in done.stdout.splitlines() if not line.startswith("#")]
         keys.add(line.partition(" ")[2])
     return keys

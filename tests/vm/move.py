@@ -36,7 +36,7 @@ class Move:
         self.agent = agent_file(directory)
         self.took: dict[str, float] = {}  # seconds of each verb
 
-    def run(self, *words: str, timeout: float = 1800, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, timeout: float = 3600, check: bool = True) -> subprocess.CompletedProcess[str]:
         """``livelift WORDS``; AssertionError with what it said. Its output is kept in the directory."""
         began = time.monotonic()
         done = subprocess.run(

@@ -19,15 +19,15 @@ def plant(source: Machine, directory: Path) -> str:
     (directory / "schema.sql").write_text(SCHEMA)
     made = [shop.build(version, directory) for version in ("1.0", "1.1")]
     source.push([*made, directory / "schema.sql", SCRIPT], "/root/")
-    source.ssh(f"sh /root/plant.sh {token}", timeout=300)
+    source.ssh(f"sh /root/plant.sh {token}", timeout=900)
     return token
 
 
 def upgrade(source: Machine) -> None:
     """The package upgrade, which restarts its service. Takes a while: say it while the copy runs."""
-    source.ssh("dpkg -i /root/shop_1.1_all.deb", timeout=300)
+    source.ssh("dpkg -i /root/shop_1.1_all.deb", timeout=900)
 
 
 def rotate(source: Machine) -> None:
     """Every log, as in the night."""
-    source.ssh("logrotate --force /etc/logrotate.conf", timeout=120)
+    source.ssh("logrotate --force /etc/logrotate.conf", timeout=900)

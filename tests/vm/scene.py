@@ -38,7 +38,7 @@ class Scene:
         going = self.move.started(*self.move.migrate_words())
         try:
             if busy:
-                self.move.wait_copying(900)
+                self.move.wait_copying(1800)
                 rotate(self.source)
                 upgrade(self.source)
             code = going.wait(3600)
