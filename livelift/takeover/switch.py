@@ -147,7 +147,7 @@ def adapted_menu(text: str) -> str:
     return text if sources_custom(text) else with_block(text)
 
 
-_LINUX: Final = re.compile(r"^\s*linux(?:16|efi)? .*$", re.M)
+_LINUX: Final = re.compile(r"^\s*linux(?:16|efi)?[ \t].*$", re.M)
 
 
 def _watched_entry(match: re.Match[str]) -> str:

@@ -91,7 +91,7 @@ def test_an_adapted_menu_that_sources_nothing_gets_the_block(prefix: Path) -> No
 
 def test_a_counted_boot_that_fails_ends_by_itself() -> None:
     """Without panic= a kernel that finds no root stands still, and so does initramfs-tools' shell."""
-    start, own = "  linux /vmlinuz root=UUID=1 ro", "\tlinuxefi /vmlinuz root=/dev/vg/a rd.shell=1"
+    start, own = "  linux /vmlinuz root=UUID=1 ro", "\tlinuxefi\t/vmlinuz root=/dev/vg/a rd.shell=1"
     lines = {
         f"{start} quiet ": f"{start} quiet panic=30 rd.shell=0 rd.emergency=reboot",
         own: f"{own} panic=30 rd.emergency=reboot",
