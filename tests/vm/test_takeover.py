@@ -104,7 +104,7 @@ def over(machine: Machine) -> None:
 def confirmed(machine: Machine) -> dict[str, Any]:
     """Waits until the new system has confirmed by itself."""
     end = time.monotonic() + 600
-    while (found := status(machine))["phase"] != "confirmed":
+    while (found := status(machine))["phase"] != "confirmed" or found["watchdog"]:
         assert time.monotonic() < end, found
         time.sleep(3)
     return found
