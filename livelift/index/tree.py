@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import sqlite3
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from livelift.errors import CorruptError
-from livelift.index.blocks import SCHEMA, Blocks
-from livelift.log.batch import Item
-from livelift.log.pages import Page, Row
 from livelift.log.segment import REMEDY
+from livelift.merge.blocks import DIGEST
 from livelift.model.entry import Stamp, stamp_of
 from livelift.model.record import (
     BaseFile,
@@ -42,11 +40,11 @@ CREATE TABLE IF NOT EXISTS entry (
   size INTEGER NOT NULL, mtime INTEGER NOT NULL, ctime INTEGER NOT NULL,
   PRIMARY KEY (parent, name)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS entry_oid ON entry (oid);
+CREATE TABLE IF NOT EXISTS blocks (oid INTEGER PRIMARY KEY, block INTEGER NOT NULL, digests BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 _NEVER = Stamp(-1, 0, 0)  # a stamp that no object has: content not known to be on the target
-_Stamps = tuple[int, int, int, int, int, bytes, int]  # mode, size, mtime, ctime of the object at (parent, name, oid)
-_WHICH = f"SELECT oid FROM entry WHERE oid IN ({','.join('?' * 64)})"
+_UNKNOWN = b"\xff" * DIGEST  # a digest that no block has
 
 
 class Known(NamedTuple):
@@ -62,14 +60,7 @@ class Known(NamedTuple):
         return stat.S_ISDIR(self.mode)
 
 
-_KNOWN = "name, oid, mode, size, mtime, ctime"
-
-
-def _known(row: tuple[bytes, int, int, int, int, int]) -> Known:
-    return Known(row[0], row[1], row[2], Stamp(*row[3:]))
-
-
-class TreeIndex(Blocks):
+class TreeIndex:
     """See the module docstring. Implements `livelift.ports.TreeView`."""
 
     def __init__(self, path: bytes) -> None:
@@ -79,15 +70,12 @@ class TreeIndex(Blocks):
         try:
             self._db.executescript(
                 "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
-                "PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=4000;" + _SCHEMA + SCHEMA
+                "PRAGMA cache_size=-16384; PRAGMA wal_autocheckpoint=4000;" + _SCHEMA
             )
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise CorruptError(f"index {path.decode('utf-8', 'replace')}: {error}", remedy=REMEDY) from error
         self._db.execute("BEGIN")
-        # Directories lately asked for or made, as the table has them: a walk asks four times for each. Emptied whenever
-        # names change, and by every commit.
-        self._directories: dict[int, tuple[int, Known]] = {}
         self.lsn = self.meta("lsn")
         self.count = int(self._db.execute("SELECT count(*) FROM entry").fetchone()[0])
 
@@ -98,49 +86,49 @@ class TreeIndex(Blocks):
         return int(row[0]) if row else 0
 
     def known(self, parent: int, name: bytes) -> Known | None:
-        sql = f"SELECT {_KNOWN} FROM entry WHERE parent=? AND name=?"
-        row = self._db.execute(sql, (parent, name)).fetchone()
-        return _known(row) if row else None
+        row = self._db.execute(
+            "SELECT name, oid, mode, size, mtime, ctime FROM entry WHERE parent=? AND name=?", (parent, name)
+        ).fetchone()
+        return Known(row[0], row[1], row[2], Stamp(*row[3:])) if row else None
 
     def places(self, oid: int) -> list[tuple[int, bytes]]:
         return self._db.execute("SELECT parent, name FROM entry WHERE oid=?", (oid,)).fetchall()
 
     def place(self, oid: int) -> tuple[int, bytes] | None:
-        if found := self._directories.get(oid):
-            return found[0], found[1].name
-        return next(self._db.execute("SELECT parent, name FROM entry WHERE oid=? LIMIT 1", (oid,)), None)
+        row: tuple[int, bytes] | None = self._db.execute(
+            "SELECT parent, name FROM entry WHERE oid=? LIMIT 1", (oid,)
+        ).fetchone()
+        return row
 
     def which(self, oids: list[int]) -> set[int]:
         """Those of the objects that the index knows."""
         found: set[int] = set()
-        for i in range(0, len(oids), 64):
-            part = oids[i : i + 64]
-            part += part[:1] * (64 - len(part))  # always the same statement: making one costs more than 64 answers
-            found.update(row[0] for row in self._db.execute(_WHICH, part))
+        for i in range(0, len(oids), 500):
+            part = oids[i : i + 500]
+            marks = ",".join("?" * len(part))
+            found.update(r[0] for r in self._db.execute(f"SELECT oid FROM entry WHERE oid IN ({marks})", part))
         return found
 
     def of(self, oid: int) -> Known | None:
-        found = self.entry(oid)
-        return found[1] if found else None
+        row = self._db.execute(
+            "SELECT name, oid, mode, size, mtime, ctime FROM entry WHERE oid=? LIMIT 1", (oid,)
+        ).fetchone()
+        return Known(row[0], row[1], row[2], Stamp(*row[3:])) if row else None
 
     def entry(self, oid: int) -> tuple[int, Known] | None:
         """(parent, what the log says) of the object's first place."""
-        if found := self._directories.get(oid):
-            return found
-        row = self._db.execute(f"SELECT parent, {_KNOWN} FROM entry WHERE oid=? LIMIT 1", (oid,)).fetchone()
-        if not row:
-            return None
-        found = row[0], _known(row[1:])
-        if found[1].is_dir:
-            self._directories[oid] = found
-        return found
+        row = self._db.execute(
+            "SELECT parent, name, oid, mode, size, mtime, ctime FROM entry WHERE oid=? LIMIT 1", (oid,)
+        ).fetchone()
+        return (row[0], Known(row[1], row[2], row[3], Stamp(*row[4:]))) if row else None
 
     def is_dir(self, oid: int) -> bool:
-        return self.type_of(oid) == stat.S_IFDIR
+        row = self._db.execute("SELECT mode FROM entry WHERE oid=? LIMIT 1", (oid,)).fetchone()
+        return bool(row) and stat.S_ISDIR(row[0])
 
     def type_of(self, oid: int) -> int:
-        found = self.entry(oid)
-        return stat.S_IFMT(found[1].mode) if found else 0
+        row = self._db.execute("SELECT mode FROM entry WHERE oid=? LIMIT 1", (oid,)).fetchone()
+        return stat.S_IFMT(row[0]) if row else 0
 
     def children(self, parent: int) -> Iterator[tuple[bytes, int]]:
         for row in self.listing(parent):
@@ -151,13 +139,13 @@ class TreeIndex(Blocks):
         last: bytes | None = None
         while True:
             rows = self._db.execute(
-                f"SELECT {_KNOWN} FROM entry WHERE parent=?"
+                "SELECT name, oid, mode, size, mtime, ctime FROM entry WHERE parent=?"
                 + ("" if last is None else " AND name>?")
                 + " ORDER BY name LIMIT ?",
                 (parent, page) if last is None else (parent, last, page),
             ).fetchall()
             for row in rows:
-                yield _known(row)
+                yield Known(row[0], row[1], row[2], Stamp(*row[3:]))
             if len(rows) < page:
                 return
             last = rows[-1][0]
@@ -182,50 +170,36 @@ class TreeIndex(Blocks):
 
     # -- the fold ----------------------------------------------------------------------------------------------------
 
-    def apply(self, records: Iterable[Item]) -> None:
+    def apply(self, records: Iterable[Record]) -> None:
         """Fold records in, in LSN order. Records at or below ``lsn`` have been folded before and are skipped."""
-        fresh: list[Row] = []
-        stamps: list[_Stamps] = []
+        fresh: list[tuple[int, bytes, int, int, int, int, int]] = []
         for record in records:
             if record.lsn and record.lsn <= self.lsn:
-                continue
-            if isinstance(record, Page):
-                self._page(record, fresh, stamps)
                 continue
             kind, body = record.kind, record.body
             if kind is Kind.BASE_FILE or kind is Kind.FILE:
                 assert isinstance(body, BaseFile)
                 a = body.attributes
                 stamp = _NEVER if record.elided else stamp_of(a)
-                if kind is Kind.FILE:  # mostly a known one, written anew
-                    stamps.append((a.mode, *stamp, body.parent, body.name, body.oid))
+                if kind is Kind.FILE and self._stamp(body.oid, a.mode, stamp):
+                    pass  # a known one, written anew
                 elif a.nlink == 1:
                     fresh.append((body.parent, body.name, body.oid, a.mode, *stamp))
                 else:
-                    self._flush(fresh, stamps)
+                    self._flush(fresh)
                     self._insert((body.parent, body.name, body.oid, a.mode, *stamp))
                     self._stamp(body.oid, a.mode, stamp)
-            elif isinstance(body, Make):
-                # A regular file that was only created has no content yet: its stamp says so until content arrives.
-                a = body.attributes
-                stamp = _NEVER if a.is_file or a.is_dir else stamp_of(a)
-                fresh.append((body.parent, body.name, body.oid, a.mode, *stamp))
-                if a.is_dir:
-                    self._directories[body.oid] = body.parent, Known(body.name, body.oid, a.mode, stamp)
-            elif isinstance(body, SetAttributes) and body.attributes.is_dir:
-                a = body.attributes
-                stamps.append((a.mode, *stamp_of(a), body.parent, body.name, body.oid))
-                self._directories.pop(body.oid, None)
             else:
-                self._flush(fresh, stamps)
+                self._flush(fresh)
                 self._one(record)
             if record.lsn:
                 self.lsn = record.lsn
-        self._flush(fresh, stamps)
+        self._flush(fresh)
 
     def refold(self, records: Iterable[Record]) -> None:
-        """Fold what the spool has beyond the last commit, after a crash. Block digests were not saved with it: they are
-        dropped for every object whose content it touches (else A, B, A again would look unchanged)."""
+        """Fold what the spool has beyond the last commit, after a crash. Block digests were not saved with these
+        records:
+        they are dropped for every object whose content they touch (else A, B, A again would look unchanged)."""
         for record in records:
             if record.lsn > self.lsn:
                 self.apply([record])
@@ -234,36 +208,24 @@ class TreeIndex(Blocks):
                 if isinstance(record.body, Range | Reflink) or record.kind is Kind.FILE:
                     self.drop_blocks(getattr(record.body, "oid", 0))
 
-    def _page(self, page: Page, fresh: list[Row], stamps: list[_Stamps]) -> None:
-        fresh += page.rows
-        if page.linked:
-            self._flush(fresh, stamps)
-            for _, _, oid, mode, *stamp in page.rows:
-                if oid in page.linked:  # its other names
-                    self._stamp(oid, mode, stamp)
-        if page.lsn:
-            self.lsn = page.lsn + page.count - 1
-
-    def _flush(self, rows: list[Row], stamps: list[_Stamps]) -> None:
+    def _flush(self, rows: list[tuple[int, bytes, int, int, int, int, int]]) -> None:
         if rows:
             cursor = self._db.executemany("INSERT OR REPLACE INTO entry VALUES (?,?,?,?,?,?,?)", rows)
             self.count += cursor.rowcount
             rows.clear()
-        if stamps:
-            sql = "UPDATE entry SET mode=?, size=?, mtime=?, ctime=? WHERE parent=? AND name=? AND oid=?"
-            if self._db.executemany(sql, stamps).rowcount < len(stamps):  # some are not known, or not by this name
-                for mode, size, mtime, ctime, parent, name, oid in stamps:
-                    if not self._stamp(oid, mode, (size, mtime, ctime)) and stat.S_ISREG(mode):
-                        self._insert((parent, name, oid, mode, size, mtime, ctime))
-            stamps.clear()
 
-    def _insert(self, row: Row) -> None:
+    def _insert(self, row: tuple[int, bytes, int, int, int, int, int]) -> None:
         self._db.execute("INSERT OR REPLACE INTO entry VALUES (?,?,?,?,?,?,?)", row)
         self.count += 1
 
     def _one(self, record: Record) -> None:
         body, kind = record.body, record.kind
         match body:
+            case Make():
+                # A regular file that was only created has no content yet: its stamp says so until content arrives.
+                a = body.attributes
+                stamp = _NEVER if a.is_file or a.is_dir else stamp_of(a)
+                self._insert((body.parent, body.name, body.oid, a.mode, *stamp))
             case BaseFile():  # BEGIN: not valid before its END
                 a = body.attributes
                 stamp = stamp_of(a) if kind is Kind.BASE_END else _NEVER
@@ -283,7 +245,6 @@ class TreeIndex(Blocks):
                 self._stamp(body.oid, a.mode, stamp_of(a))
             case Changed():
                 if body.mode is not None:
-                    self._directories.pop(body.oid, None)
                     self._db.execute("UPDATE entry SET mode=? WHERE oid=?", (body.mode, body.oid))
             case Gap():
                 if kind is Kind.GAP and body.oid:
@@ -292,13 +253,12 @@ class TreeIndex(Blocks):
                 if record.elided and hasattr(body, "oid"):
                     self.forget(body.oid)
 
-    def _stamp(self, oid: int, mode: int, stamp: Sequence[int]) -> bool:
+    def _stamp(self, oid: int, mode: int, stamp: tuple[int, int, int]) -> bool:
         """False if the object is not known."""
         done = self._db.execute("UPDATE entry SET mode=?, size=?, mtime=?, ctime=? WHERE oid=?", (mode, *stamp, oid))
         return done.rowcount > 0
 
     def _remove(self, parent: int, name: bytes) -> None:
-        self._directories.clear()
         oid = self.lookup(parent, name)
         if not oid:
             return
@@ -308,7 +268,6 @@ class TreeIndex(Blocks):
             self._db.execute("DELETE FROM blocks WHERE oid=?", (oid,))
 
     def _rename(self, body: Rename) -> None:
-        self._directories.clear()
         old, new = self.known(body.parent, body.name), self.known(body.new_parent, body.new_name)
         if old is None:
             return
@@ -333,13 +292,11 @@ class TreeIndex(Blocks):
 
     def forget(self, oid: int) -> None:
         """The content on the target is not to be relied on: the next look reads the whole object."""
-        self._directories.pop(oid, None)
         self._db.execute("UPDATE entry SET size=?, mtime=?, ctime=? WHERE oid=?", (*_NEVER, oid))
         self._db.execute("DELETE FROM blocks WHERE oid=?", (oid,))
 
     def set_racy(self, oid: int) -> None:
         """The object may change again without a new ctime: a rescan must not trust its stamp."""
-        self._directories.pop(oid, None)
         self._db.execute("UPDATE entry SET ctime=0 WHERE oid=?", (oid,))
 
     def empty(self, oid: int) -> None:
@@ -349,6 +306,51 @@ class TreeIndex(Blocks):
     def unsure_of(self, oid: int) -> bool:
         known = self.of(oid)
         return known is not None and known.stamp.size < 0
+
+    def blocks(self, oid: int) -> tuple[int, bytes] | None:
+        """(block size, digests back to back) of the content that the target has; None: not known."""
+        row: tuple[int, bytes] | None = self._db.execute(
+            "SELECT block, digests FROM blocks WHERE oid=?", (oid,)
+        ).fetchone()
+        return row
+
+    def set_blocks(self, oid: int, block: int, digests: bytes) -> None:
+        self._db.execute("INSERT OR REPLACE INTO blocks VALUES (?,?,?)", (oid, block, digests))
+
+    def set_digests(self, oid: int, first: int, digests: bytes) -> None:
+        """Of blocks from ``first`` on; what is beyond the row that `set_blocks` has made is left out."""
+        row = self._db.execute("SELECT length(digests) FROM blocks WHERE oid=?", (oid,)).fetchone()
+        room = row[0] - first * DIGEST if row else 0
+        if room > 0:
+            with self._db.blobopen("blocks", "digests", oid) as blob:
+                blob.seek(first * DIGEST)
+                blob.write(digests[:room])
+
+    def drop_blocks(self, oid: int) -> None:
+        self._db.execute("DELETE FROM blocks WHERE oid=?", (oid,))
+
+    def wrote(self, kind: Kind, body: Range | Reflink) -> None:
+        """An in-kernel mode's record changed the target's content without a reading: the size follows, the digests of
+        the blocks that it touched are unknown, and the stamp is not trusted. Else a file that went A, B, A, or grew and
+        was cut again, would look unchanged to the next reading."""
+        oid, first, end = body.oid, body.offset, body.offset + body.length
+        size, value = "max(size, ?)", end
+        if kind is Kind.TRUNCATE:
+            size, value, end = "?", body.offset, 1 << 62
+        elif kind is Kind.COLLAPSE or kind is Kind.INSERT:
+            size, value, end = "size + ?", -body.length if kind is Kind.COLLAPSE else body.length, 1 << 62
+        elif kind is Kind.PUNCH or (isinstance(body, Range) and body.flags):
+            value = 0
+        self._db.execute(f"UPDATE entry SET size={size}, ctime=0 WHERE oid=? AND size>=0", (value, oid))
+        row = self._db.execute("SELECT block, length(digests) FROM blocks WHERE oid=?", (oid,)).fetchone()
+        if row is None:
+            return
+        block, length = row
+        start, stop = first // block * DIGEST, min(-(-end // block) * DIGEST, length)
+        if start < stop:
+            with self._db.blobopen("blocks", "digests", oid) as digests:
+                digests.seek(start)
+                digests.write(_UNKNOWN * ((stop - start) // DIGEST))
 
     def meta(self, key: str) -> int:
         row = self._db.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
@@ -368,7 +370,6 @@ class TreeIndex(Blocks):
 
     def clear(self, lsn: int) -> None:
         """Know nothing, as of ``lsn``."""
-        self._directories.clear()
         self._db.execute("DELETE FROM entry")
         self._db.execute("DELETE FROM blocks")
         self.count = 0
@@ -376,7 +377,6 @@ class TreeIndex(Blocks):
 
     def commit(self) -> None:
         """Only after the spool is synced up to ``lsn``: the index must never know more than the log."""
-        self._directories.clear()
         self.set_meta("lsn", self.lsn)
         self._db.execute("COMMIT")
         self._db.execute("BEGIN")

@@ -13,19 +13,16 @@ from typing import NamedTuple
 import msgspec
 
 from livelift.errors import CorruptError
-from livelift.log.codec import ELIDED, FURTHER, HEADER, HEADER_SIZE, MAX_HEAD, decode_head, encode_head, seal
+from livelift.log.codec import ELIDED, HEADER, HEADER_SIZE, MAX_HEAD, decode_head, encode_head, seal
 from livelift.log.crc import Buffer, crc32c
-from livelift.log.pages import Page, size_of
-from livelift.model.record import RELOADABLE, BaseFile, Record
+from livelift.model.record import RELOADABLE, Record
 
-Item = Record | Page
 _SIZE = struct.Struct("<I")
 _RELOADABLE = frozenset(int(kind) for kind in RELOADABLE)
 
 
 class Batch(msgspec.Struct):
-    """``blobs`` has one item per head that carries a payload, in order; read from disk it may be one, joined.
-    ``count``: records, those of pages counted one by one."""
+    """``blobs`` has one item per record that carries a payload, in order; read from disk it may be one, joined."""
 
     first_lsn: int
     count: int
@@ -55,7 +52,6 @@ class Head(NamedTuple):
     kind: int
     elided: bool
     payload: int  # bytes in the blob
-    records: int  # more than one: a page
 
 
 def heads_of(heads: bytes) -> Iterator[Head]:
@@ -69,55 +65,45 @@ def heads_of(heads: bytes) -> Iterator[Head]:
         if not HEADER_SIZE <= size <= MAX_HEAD or end > total:
             raise CorruptError(f"record head at offset {offset} claims {size} bytes")
         elided = bool(flags & ELIDED)
-        yield Head(offset, end, kind, elided, 0 if elided else payload_len, (flags >> FURTHER) + 1)
+        yield Head(offset, end, kind, elided, 0 if elided else payload_len)
         offset = end
 
 
-def make_batch(items: Sequence[Item]) -> Batch:
-    """Encode records and pages whose LSNs are already set and consecutive."""
-    first = expected = items[0].lsn
+def make_batch(records: Sequence[Record]) -> Batch:
+    """Encode records whose LSNs are already set and consecutive."""
+    first = records[0].lsn
     heads = []
     blobs: list[Buffer] = []
-    for item in items:
-        if item.lsn != expected:
-            raise ValueError(f"LSN {item.lsn} in a batch where {expected} is next")
-        heads.append(encode_head(item))
-        if item.payload and not item.elided:
-            blobs.append(item.payload)
-        expected += records_in(item)
-    return Batch(first, expected - first, b"".join(heads), blobs)
+    for expected, record in enumerate(records, first):
+        if record.lsn != expected:
+            raise ValueError(f"LSN {record.lsn} in a batch where {expected} is next")
+        heads.append(encode_head(record))
+        if record.payload and not record.elided:
+            blobs.append(record.payload)
+    return Batch(first, len(heads), b"".join(heads), blobs)
 
 
-def records_in(item: Item) -> int:
-    return item.count if isinstance(item, Page) else 1
-
-
-def make_stored(items: Sequence[Item]) -> tuple[Batch, Batch]:
+def make_stored(records: Sequence[Record]) -> tuple[Batch, Batch]:
     """The batch, and what is kept of it on disk: without the payloads that can be read again. As `make_batch` and then
     `batch_elided`, without looking at every head twice: most of a base copy goes this way."""
-    batch = make_batch(items)
+    batch = make_batch(records)
     heads: list[bytes] = []
     blobs: list[Buffer] = []
     at = 0
-    for item in items:
+    for record in records:
         size = _SIZE.unpack_from(batch.heads, at)[0]
         end = at + size
-        payload = item.payload
-        if not payload or item.elided:
+        payload = record.payload
+        if not payload or record.elided:
             heads.append(batch.heads[at:end])
-        elif item.kind in RELOADABLE:
-            heads.append(_elide(batch.heads, at, end))
+        elif record.kind in RELOADABLE:
+            body = batch.heads[at + HEADER_SIZE : end]
+            heads.append(seal(record.kind, ELIDED, record.lsn, record.time, len(payload), 0, body))
         else:
             heads.append(batch.heads[at:end])
             blobs.append(payload)
         at = end
     return batch, Batch(batch.first_lsn, batch.count, b"".join(heads), blobs)
-
-
-def _elide(heads: bytes, start: int, end: int) -> bytes:
-    """The head of a payload that is not there."""
-    _, kind, flags, lsn, time, length, _, _ = HEADER.unpack_from(heads, start)
-    return seal(kind, flags | ELIDED, lsn, time, length, 0, heads[start + HEADER_SIZE : end])
 
 
 def records_of(heads: Buffer, blob: Buffer, verify: bool = True) -> list[Record]:
@@ -127,45 +113,31 @@ def records_of(heads: Buffer, blob: Buffer, verify: bool = True) -> list[Record]
     """
     raw = heads if type(heads) is bytes else bytes(heads)
     view = memoryview(blob)
-    records: list[Record] = []
+    records = []
     offset = position = 0
     total, limit = len(raw), len(view)
     expected = -1
     while offset < total:
         start = offset
-        found, length, crc, offset = decode_head(raw, offset)
-        lsn = found[0].lsn if found else HEADER.unpack_from(raw, start)[3]
+        record, length, crc, offset = decode_head(raw, offset)
+        lsn = HEADER.unpack_from(raw, start)[3] if record is None else record.lsn
         if lsn != expected and expected >= 0:
             raise CorruptError(f"LSN {lsn} at offset {start} where {expected} is next")
-        expected = lsn + (len(found) or 1)
+        expected = lsn + 1
         end = position + length
         if end > limit:
             raise CorruptError(f"LSN {lsn} claims payload up to {end} of {limit} bytes")
-        if found:
+        if record is not None:
             if length:
                 payload = view[position:end]
                 if verify and crc32c(payload) != crc:
                     raise CorruptError(f"payload of LSN {lsn}: checksum mismatch")
-                if len(found) == 1:
-                    found[0].payload = payload
-                else:
-                    _share(found, payload)
-            records += found
+                record.payload = payload
+            records.append(record)
         position = end
     if position != limit:
         raise CorruptError(f"{limit - position} bytes of payload belong to no record")
     return records
-
-
-def _share(page: list[Record], payload: memoryview) -> None:
-    """Each file of a page gets its part; `decode_head` has seen that they add up."""
-    at = 0
-    for record in page:
-        body = record.body
-        assert isinstance(body, BaseFile)
-        if size := size_of(body):
-            record.payload = payload[at : at + size]
-            at += size
 
 
 def batch_elided(batch: Batch, kinds: frozenset[int] = _RELOADABLE) -> Batch:
@@ -182,8 +154,9 @@ def batch_elided(batch: Batch, kinds: frozenset[int] = _RELOADABLE) -> Batch:
         if head.kind not in kinds:
             blobs.append(blob)
             continue
+        _, kind, _, lsn, time, length, _, _ = HEADER.unpack_from(raw, head.start)
         heads.append(raw[copied : head.start])
-        heads.append(_elide(raw, head.start, head.end))
+        heads.append(seal(kind, ELIDED, lsn, time, length, 0, raw[head.start + HEADER_SIZE : head.end]))
         copied = head.end
     if not heads:
         return batch
@@ -192,19 +165,14 @@ def batch_elided(batch: Batch, kinds: frozenset[int] = _RELOADABLE) -> Batch:
 
 
 def batch_after(batch: Batch, lsn: int) -> Batch:
-    """The rest of a batch behind ``lsn``, which lies inside it: from the head on that holds ``lsn`` + 1, so it may
-    begin with records of the same page that come before. ``blobs``: one per payload, or one joined blob."""
-    if not batch.first_lsn <= lsn + 1 <= batch.last_lsn:
+    """The rest of a batch behind ``lsn``, which lies inside it. ``blobs``: one per payload, or one joined blob."""
+    skip = lsn + 1 - batch.first_lsn
+    if not 0 <= skip < batch.count:
         raise ValueError(f"LSN {lsn} does not split {batch.first_lsn}..{batch.last_lsn}")
-    first, start, payloads = batch.first_lsn, 0, 0
-    for head in heads_of(batch.heads):
-        if first + head.records > lsn + 1:
-            start = head.start
-            break
-        first += head.records
-        payloads += head.payload
-    if not start:
+    heads = list(heads_of(batch.heads))
+    if not skip:
         return batch
+    payloads = sum(head.payload for head in heads[:skip])
     rest: list[Buffer] = []
     for blob in batch.blobs:
         if payloads >= len(blob):
@@ -212,7 +180,7 @@ def batch_after(batch: Batch, lsn: int) -> Batch:
         else:
             rest.append(memoryview(blob)[payloads:] if payloads else blob)
             payloads = 0
-    return Batch(first, batch.last_lsn - first + 1, batch.heads[start:], rest)
+    return Batch(lsn + 1, batch.count - skip, batch.heads[heads[skip].start :], rest)
 
 
 def split_blob(heads: bytes, blob: Buffer) -> list[Buffer]:

@@ -25,8 +25,7 @@ from livelift.errors import CorruptError, VersionError
 from livelift.log.crc import Buffer, crc32c
 
 MAGIC: Final = b"LLSEG001"
-VERSION: Final = 2
-"""2: pages. What 1 wrote has none, and reads the same."""
+VERSION: Final = 1
 FRAME_MAGIC: Final = 0x4D52464C  # "LFRM"
 NO_PREVIOUS: Final = bytes(32)
 REMEDY: Final = (
@@ -86,8 +85,8 @@ def unpack_header(raw: bytes, name: str) -> SegmentHeader:
     magic, version, _, _, first, covers, previous, job, crc = _HEADER.unpack_from(raw)
     if magic != MAGIC or crc32c(raw[: HEADER_SIZE - 4]) != crc:
         raise _corrupt(name, 0, "the segment header is damaged")
-    if not 1 <= version <= VERSION:
-        raise VersionError(f"segment {name} has format {version}, this release reads up to {VERSION}")
+    if version != VERSION:
+        raise VersionError(f"segment {name} has format {version}, this release reads {VERSION}")
     try:
         return SegmentHeader(job.rstrip(b"\0").decode(), first, covers, previous)
     except UnicodeDecodeError as error:

@@ -65,11 +65,6 @@ class Attributes(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return stat.S_ISREG(self.mode)
 
 
-RACY = 20_000_000
-"""ns: an object read this soon after its last change may change again within the same timestamp tick (10 ms at HZ=100),
-so its stamp is not kept and a rescan reads it again (git calls such an entry racy)."""
-
-
 class Stamp(NamedTuple):
     """What tells cheaply that an object is unchanged: equal stamps, same content and attributes (but see mmap)."""
 

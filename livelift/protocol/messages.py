@@ -15,7 +15,7 @@ from livelift import __version__
 from livelift.errors import VersionError, WireError
 from livelift.model.job import Map
 
-PROTOCOL: Final = (2, 0)
+PROTOCOL: Final = (1, 0)
 """(major, minor): majors must be equal; a minor only adds what the other side may ignore."""
 
 MAX_MESSAGE: Final = 8 << 20

@@ -48,20 +48,6 @@ def fresh(hands: Hands, directory: Directory, name: bytes, fd: int, a: Attribute
     os.utime(fd, ns=(a.atime, a.mtime))
 
 
-def times_only(hands: Hands, directory: Directory, a: Attributes) -> bool:
-    """The times of a directory that we have made and that has all its other attributes from then; False if it needs
-    more than that."""
-    if a.mode & 0o7777 != directory.made or (a.uid, a.gid) != (hands.uid, hands.gid):
-        return False
-    if a.xattrs or a.project or a.flags & SETTABLE:
-        return False
-    try:
-        os.utime(directory.fd, ns=(a.atime, a.mtime))
-    except OSError:
-        return False  # `complete` meets it too, and says what it means
-    return True
-
-
 def complete(hands: Hands, directory: Directory, name: bytes, fd: int, a: Attributes) -> None:
     """Make every attribute of the object equal to ``a``, comparing first. ``fd`` -1: an object that cannot be opened
     (symlink, device, FIFO, socket), reached by its name.

@@ -21,7 +21,7 @@ from livelift.platform.linux.files import (
 from livelift.replay import attributes
 from livelift.replay.directories import Directory
 from livelift.replay.hands import Hands
-from livelift.replay.open_files import BLOCK, OPEN_FLAGS, OpenFile, write_all
+from livelift.replay.open_files import OPEN_FLAGS, OpenFile, write_all
 
 CREATE_FLAGS: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNABLE: Final = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
@@ -36,25 +36,17 @@ def open_regular(directory: Directory, name: bytes) -> int:
     return os.open(name, OPEN_FLAGS, dir_fd=directory.fd)
 
 
-def create_or_open(
-    directory: Directory, name: bytes, mode: int, nlink: int, expected: bool = False
-) -> tuple[int, os.stat_result | None]:
-    """An open regular file, and its status if it is not a new one. What is in the way and no directory is removed, and
-    so is a file with more names than the source's has: writing to it would change another file. ``expected``: it is
-    probably there."""
-    if not expected:
-        try:
-            return os.open(name, CREATE_FLAGS, mode & 0o777, dir_fd=directory.fd), None
-        except FileExistsError:
-            pass
+def create_or_open(hands: Hands, directory: Directory, name: bytes, mode: int, nlink: int) -> tuple[int, bool]:
+    """An open regular file, and whether it is a new one. What is in the way and no directory is removed, and so is a
+    file with more names than the source's has: writing to it would change another file."""
     try:
+        return os.open(name, CREATE_FLAGS, mode & 0o777, dir_fd=directory.fd), True
+    except FileExistsError:
         status = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-    except FileNotFoundError:
-        return os.open(name, CREATE_FLAGS, mode & 0o777, dir_fd=directory.fd), None
     if stat.S_ISREG(status.st_mode) and status.st_nlink <= max(nlink, 1):
-        return os.open(name, OPEN_FLAGS, dir_fd=directory.fd), status
+        return os.open(name, OPEN_FLAGS, dir_fd=directory.fd), False
     os.unlink(name, dir_fd=directory.fd)  # EISDIR: becomes a conflict
-    return os.open(name, CREATE_FLAGS, mode & 0o777, dir_fd=directory.fd), None
+    return os.open(name, CREATE_FLAGS, mode & 0o777, dir_fd=directory.fd), True
 
 
 def file_of(hands: Hands, directory: Directory, oid: int, name: bytes) -> OpenFile:
@@ -68,16 +60,16 @@ def base_file(hands: Hands, directory: Directory, record: Record) -> None:
     name = body.name
     a = body.attributes
     hands.files.drop(body.oid)
-    fd, old = create_or_open(directory, name, a.mode, a.nlink, record.kind is Kind.FILE)
+    fd, new = create_or_open(hands, directory, name, a.mode, a.nlink)
     try:
-        if old is None:
+        if new:
             hands.made += 1
             if a.flags:
                 attributes.early_flags(hands, directory, name, fd, a.flags)
         if not record.elided:
-            _fill(fd, body, record.payload, old)
+            _fill(fd, body, record.payload, new)
             hands.bytes += len(record.payload)
-        if old is None:
+        if new:
             attributes.fresh(hands, directory, name, fd, a)
         else:
             attributes.complete(hands, directory, name, fd, a)
@@ -85,13 +77,11 @@ def base_file(hands: Hands, directory: Directory, record: Record) -> None:
         os.close(fd)
 
 
-def _fill(
-    fd: int, body: BaseFile, payload: bytes | bytearray | memoryview, old: os.stat_result | None
-) -> None:
+def _fill(fd: int, body: BaseFile, payload: bytes | bytearray | memoryview, new: bool) -> None:
     size = body.attributes.size
     extents = body.extents
     end = 0
-    if old is None and len(extents) == 1 and extents[0][0] == 0:  # nearly every small file
+    if new and len(extents) == 1 and extents[0][0] == 0:  # nearly every small file
         end = os.write(fd, payload)
         if end < len(payload):
             write_all(fd, memoryview(payload)[end:], end)
@@ -100,15 +90,15 @@ def _fill(
         data = memoryview(payload)
         at = 0
         for offset, length in extents:
-            if old is not None and offset > end:
+            if not new and offset > end:
                 fallocate_or_zero(fd, KEEP_SIZE | PUNCH_HOLE, end, min(offset, size) - end)
             write_all(fd, data[at : at + length], offset)
             at += length
             end = offset + length
-        if old is not None and end < size:
+        if not new and end < size:
             fallocate_or_zero(fd, KEEP_SIZE | PUNCH_HOLE, end, size - end)
-    if end != size or (old is not None and (old.st_size > size or old.st_blocks * 512 >= size + BLOCK)):
-        os.ftruncate(fd, size)  # also what was reserved behind the end
+    if end != size or not new:
+        os.ftruncate(fd, size)
     for offset, length in body.allocated:
         _allocate(fd, offset, length)
 
@@ -118,9 +108,9 @@ def base_begin(hands: Hands, directory: Directory, record: Record) -> None:
     body = cast(BaseFile, record.body)
     a = body.attributes
     hands.files.drop(body.oid)
-    fd, old = create_or_open(directory, body.name, a.mode, a.nlink)
+    fd, new = create_or_open(hands, directory, body.name, a.mode, a.nlink)
     hands.files.put(body.oid, fd)
-    if old is None:
+    if new:
         hands.made += 1
         attributes.early_flags(hands, directory, body.name, fd, a.flags)
     else:

@@ -29,23 +29,20 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS directory (oid INTEGER PRIMARY KEY, parent INTEGER NOT NULL, name BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
 """
-_TOGETHER: Final = 4096  # rows that wait to be written: one by one they would cost four times as much
 _DEPTH = 100_000  # directories on one path; more can only be a cycle, which no honest log makes
 
 
 class Directory:
-    """An open directory. ``plain``: a new object in it inherits nothing (no set-gid, default ACL, flags). ``made``: the
-    mode with which we made it, as our own and without anything else; -1 = not known to be so."""
+    """An open directory. ``plain``: a new object in it inherits nothing (no set-gid, default ACL, flags)."""
 
-    __slots__ = ("_plain", "dev", "fd", "made", "oid", "used")
+    __slots__ = ("_plain", "dev", "fd", "oid", "used")
 
-    def __init__(self, oid: int, fd: int, made: int = -1) -> None:
+    def __init__(self, oid: int, fd: int) -> None:
         self.oid = oid
         self.fd = fd
         self.dev = os.fstat(fd).st_dev
         self.used = 0  # number of the group of records that used it last
-        self.made = made
-        self._plain: bool | None = True if made >= 0 else None
+        self._plain: bool | None = None
 
     @property
     def plain(self) -> bool:
@@ -60,7 +57,6 @@ class Directory:
     def look(self) -> None:
         """What its children inherit may have changed: found out anew when the next one is made."""
         self._plain = None
-        self.made = -1
 
 
 def _has_default_acl(fd: int) -> bool:
@@ -88,8 +84,6 @@ class Directories:
         self._tops = list(tops)
         self._limit = limit
         self._open: dict[int, Directory] = {}  # in order of use
-        self._new: dict[int, tuple[int, bytes]] = {}  # rows that the table does not have yet
-        self._made: dict[int, int] = {}  # modes of those that were made by us and not opened yet
         self._group = 1
         self.in_use = 0  # directories that the running group of records uses
         try:
@@ -113,35 +107,19 @@ class Directories:
         for old in [known for known, number in self.roots.items() if number == index and known != oid]:
             self.remove(old)
         self.roots[oid] = index
-        self._new.pop(oid, None)
         self._db.execute("REPLACE INTO directory VALUES (?, 0, ?)", (oid, b"%d" % index))
 
     def put(self, oid: int, parent: int, name: bytes) -> None:
         if oid in self.roots:
             raise WireError(f"a record moves the root of map {self.roots[oid]}")
-        self._new[oid] = parent, name
-        if len(self._new) >= _TOGETHER:
-            self._write_out()
-
-    def made(self, oid: int, mode: int) -> None:
-        """We have just made this directory, as our own, with this mode and nothing else."""
-        self._made[oid] = mode
-
-    def _write_out(self) -> None:
-        rows = [(oid, *place) for oid, place in self._new.items()]
-        self._db.executemany("REPLACE INTO directory VALUES (?, ?, ?)", rows)
-        self._new.clear()
-        self._made.clear()
+        self._db.execute("REPLACE INTO directory VALUES (?, ?, ?)", (oid, parent, name))
 
     def remove(self, oid: int) -> None:
         self.forget(oid)
         self.roots.pop(oid, None)
-        self._new.pop(oid, None)
         self._db.execute("DELETE FROM directory WHERE oid = ?", (oid,))
 
     def place(self, oid: int) -> tuple[int, bytes] | None:
-        if found := self._new.get(oid):
-            return found
         row: tuple[int, bytes] | None = self._db.execute(
             "SELECT parent, name FROM directory WHERE oid = ?", (oid,)
         ).fetchone()
@@ -153,7 +131,6 @@ class Directories:
     def find(self, parent: int, name: bytes) -> int:
         """The directory under a name, or 0. Reads the whole map: only for an exchange whose log does not tell the
         victim."""
-        self._write_out()
         row = self._db.execute("SELECT oid FROM directory WHERE parent = ? AND name = ?", (parent, name)).fetchone()
         return int(row[0]) if row else 0
 
@@ -231,7 +208,7 @@ class Directories:
 
     def _keep(self, oid: int, fd: int) -> Directory:
         try:
-            directory = Directory(oid, fd, self._made.pop(oid, -1))
+            directory = Directory(oid, fd)
         except BaseException:
             os.close(fd)
             raise
@@ -255,7 +232,6 @@ class Directories:
 
     def forget(self, oid: int) -> None:
         """Close its descriptor: the directory is gone, or another one has its id now."""
-        self._made.pop(oid, None)
         directory = self._open.pop(oid, None)
         if directory is not None:
             os.close(directory.fd)
@@ -277,7 +253,6 @@ class Directories:
     def commit(self) -> None:
         """Make the map and the values durable: in WAL mode with synchronous=NORMAL only the WAL checkpoint syncs."""
         try:
-            self._write_out()
             self._db.execute("COMMIT")
             busy = self._db.execute("PRAGMA wal_checkpoint(FULL)").fetchone()[0]
             if busy:
@@ -288,8 +263,6 @@ class Directories:
 
     def rollback(self) -> None:
         """Back to the last commit."""
-        self._new.clear()
-        self._made.clear()
         self._db.execute("ROLLBACK")
         self._db.execute("BEGIN")
 

@@ -30,9 +30,9 @@ def create(hands: Hands, directory: Directory, record: Record) -> None:
     body = cast(Make, record.body)
     a = body.attributes
     hands.files.drop(body.oid)
-    fd, old = create_or_open(directory, body.name, a.mode, a.nlink)
+    fd, new = create_or_open(hands, directory, body.name, a.mode, a.nlink)
     try:
-        if old is None:
+        if new:
             hands.made += 1
             if a.flags:
                 attributes.early_flags(hands, directory, body.name, fd, a.flags)
@@ -45,31 +45,29 @@ def create(hands: Hands, directory: Directory, record: Record) -> None:
         os.close(fd)
 
 
-def make_directory(hands: Hands, directory: Directory, record: Record) -> int:
+def make_directory(hands: Hands, directory: Directory, record: Record) -> None:
     """A directory with its owner, mode and xattrs. Its times and its i/a flags come by a later ATTRIBUTES record:
-    what is made in it now would change or meet them. The answer: its mode if it is a new one and as simple as most are,
-    else -1 (`Directory.made`)."""
+    what is made in it now would change or meet them."""
     body = cast(Make, record.body)
     a = body.attributes
-    mode = (a.mode & 0o777) | 0o700  # the owner's bits stay on until ATTRIBUTES: without root we could not fill it
+    # The owner's bits stay on until ATTRIBUTES: without root we could not fill it.
     try:
-        os.mkdir(body.name, mode, dir_fd=directory.fd)
+        os.mkdir(body.name, (a.mode & 0o777) | 0o700, dir_fd=directory.fd)
     except FileExistsError:
         status = os.stat(body.name, dir_fd=directory.fd, follow_symlinks=False)
         if not stat.S_ISDIR(status.st_mode):
             os.unlink(body.name, dir_fd=directory.fd)
-            os.mkdir(body.name, mode, dir_fd=directory.fd)
+            os.mkdir(body.name, (a.mode & 0o777) | 0o700, dir_fd=directory.fd)
     else:
         hands.made += 1
         plain = not (a.xattrs or a.project or a.flags) and (a.uid, a.gid) == (hands.uid, hands.gid)
         if plain and directory.plain and not a.mode & (0o7000 | hands.umask):
-            return mode
+            return
     fd = os.open(body.name, OPEN_DIRECTORY, dir_fd=directory.fd)
     try:
         set_directory(hands, directory, body.name, fd, a, final=False)
     finally:
         os.close(fd)
-    return -1
 
 
 def set_directory(

@@ -42,17 +42,11 @@ def make_directory(hands: Hands, directories: Directories, record: Record) -> Co
     if body.parent == 0:
         return _bind_root(hands, directories, record)
     parent = directories.open(body.parent)
-    made = -1
-
-    def action() -> None:
-        nonlocal made
-        made = names.make_directory(hands, parent, record)
-
-    conflict = guarded(hands, [parent], [(parent, body.name)], record, action)
+    conflict = guarded(
+        hands, [parent], [(parent, body.name)], record, lambda: names.make_directory(hands, parent, record)
+    )
     if conflict is None:
         fold(directories, record)
-        if made >= 0:
-            directories.made(body.oid, made)
     return conflict
 
 
@@ -74,8 +68,6 @@ def change_directory(hands: Hands, directories: Directories, record: Record) -> 
     """ATTRIBUTES, XATTR_SET, XATTR_REMOVE, CHANGED of a directory."""
     body = cast(SetAttributes | Xattr | Changed, record.body)
     here = directories.open(body.oid)
-    if isinstance(body, SetAttributes) and attributes.times_only(hands, here, body.attributes):
-        return None
 
     def action() -> None:
         if isinstance(body, SetAttributes):

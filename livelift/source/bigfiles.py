@@ -5,17 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from livelift.merge.blocks import block_size
-from livelift.model.entry import RACY, Attributes
-from livelift.model.record import BaseFile, Kind, Range, Record, SetAttributes
+from livelift.model.entry import Attributes
+from livelift.model.record import BaseFile, Kind, Range, Record
 from livelift.platform.system import allocated_extents, os
 from livelift.source.content import Digests, Part, parts_of, reader
 from livelift.source.dirty import Dirty
 from livelift.source.edge import attributes_of_fd
 from livelift.source.gaps import Gaps
 from livelift.source.journal import Journal
+
+RACY = 20_000_000
+"""ns: an object read this soon after its last change may change again within the same timestamp tick (10 ms at
+HZ=100), so its
+stamp is not kept and a rescan reads it again (git calls such an entry racy)."""
 
 DIRECT_FROM = 4 << 20
 DIRECT_QUIET = 60.0
@@ -28,19 +32,6 @@ def is_cold(st: os.stat_result) -> bool:
     return st.st_size >= DIRECT_FROM and time.time() - st.st_mtime > DIRECT_QUIET
 
 
-class Begun(NamedTuple):
-    """How it stood when the reading of an object began."""
-
-    time: int
-    """ns, before its attributes were read."""
-    gap: int
-    """The opening of its gap (`Gaps.number`)."""
-
-    def racy(self, attributes: Attributes) -> bool:
-        """A change after them may have left the same ctime."""
-        return self.time - attributes.ctime < RACY
-
-
 class BigFiles:
     """``stop``: set when the agent ends; a reading in progress is then given up (the next start reads it again)."""
 
@@ -51,7 +42,7 @@ class BigFiles:
         self.stop = threading.Event()
         self.bytes_read = 0
 
-    def base(self, oid: int, fd: int, st: os.stat_result, at: int, begun: Begun) -> None:
+    def base(self, oid: int, fd: int, st: os.stat_result, at: int, gap: int) -> None:
         """The whole content of a big file, bracketed; its payload is never spooled."""
         attributes = attributes_of_fd(fd, st)
         allocated = allocated_extents(fd, st.st_size) if st.st_blocks else []
@@ -69,25 +60,12 @@ class BigFiles:
                     return
         self._mark(Kind.BASE_END, oid, attributes, since, tuple((e.offset, e.length) for e in allocated))
         with self._journal.lock:
-            if self._journal.index.place(oid) is not None:
-                self._known(oid, attributes, at, new, begun)
-
-    def finish(self, oid: int, attributes: Attributes, at: int, new: Digests, begun: Begun) -> None:
-        """The end of a big file's changes, each of which went through `emit`."""
-        with self._journal.lock:
-            place = self._journal.index.place(oid)
-            if place is not None:
-                self._journal.emit([Record(Kind.ATTRIBUTES, SetAttributes(oid, *place, attributes), b"", at)])
-                self._known(oid, attributes, at, new, begun)
-
-    def _known(self, oid: int, attributes: Attributes, at: int, new: Digests, begun: Begun) -> None:
-        """All of it has been read: what the next change is compared with. The merge lock is held."""
-        if self.outdated(oid, begun.gap, at):
-            return
-        if begun.racy(attributes):
-            self._journal.index.set_racy(oid)
-        self._journal.index.set_blocks(oid, new.block, bytes(new.value))
-        self._gaps.close(oid)
+            if self._journal.index.place(oid) is None or self.outdated(oid, gap, at):
+                return
+            if time.time_ns() - attributes.ctime < RACY:
+                self._journal.index.set_racy(oid)
+            self._journal.index.set_blocks(oid, new.block, bytes(new.value))
+            self._gaps.close(oid)
 
     def _mark(
         self, kind: Kind, oid: int, attributes: Attributes, since: int, allocated: tuple[tuple[int, int], ...]

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 import msgspec
 
 from livelift.errors import LiveliftError
-from livelift.index.tree import Known
 from livelift.merge.blocks import SMALL
 from livelift.merge.brackets import Brackets
 from livelift.merge.names import make_kind
@@ -20,8 +19,8 @@ from livelift.model.problem import Problem
 from livelift.model.record import BaseFile, Kind, Link, Make, Range, Record, SetAttributes, Unlink
 from livelift.platform.system import os
 from livelift.ports import Event
-from livelift.source.bigfiles import Begun, BigFiles, is_cold
-from livelift.source.content import Part, is_plain, parts_of, read_exactly, wants_digests
+from livelift.source.bigfiles import RACY, BigFiles, is_cold
+from livelift.source.content import Digests, Part, is_plain, parts_of, read_exactly, wants_digests
 from livelift.source.dirty import Dirty, Mark
 from livelift.source.edge import attributes_at, attributes_of_fd
 from livelift.source.follower import Follower
@@ -115,8 +114,8 @@ class Changes:
                 if ready:
                     self._put(ready)
             finally:
-                if ready:
-                    lane.all_done({oid for oid, _ in ready})
+                for oid, _ in ready:
+                    lane.done(oid, 0.0)
         self._big.stop.set()
 
     def _put(self, ready: list[tuple[int, Ready]]) -> None:
@@ -138,37 +137,36 @@ class Changes:
         Attributes alone need no bracket where the capture tells all else: what comes meanwhile is not in them.
         """
         with self._journal.lock:
-            index = self._journal.index
-            found = index.entry(oid)
-            if found is not None and mark.place is not None:  # it became known by another name: this one is a link
+            place = self._journal.index.place(oid)
+            if place is not None and mark.place is not None:  # it became known by another name: this one is a link
                 self._follower.look_at(*mark.place, mark.first)
-                found = index.entry(oid)
-            if (found is None and mark.place is None) or (found is not None and found[0] < 0):
+            if (place is None and mark.place is None) or (place is not None and place[0] < 0):
                 return None  # gone, or in limbo: whoever claims it marks it again
-            known = found[1] if found is not None else None
-            alone = known is not None and self._alone(known, mark)
+            known = self._journal.index.of(oid)
+            alone = self._alone(oid, mark)
             if not alone and not self._brackets.open(oid):
                 self._again(oid, mark, 0.05, lane)
                 return None
-            big = known is not None and not 0 <= known.stamp.size <= SMALL
-            old = index.blocks(oid) if big else None
-            begun = Begun(time.time_ns(), self._gaps.number(oid))
-        place = (found[0], known.name) if found is not None and known is not None else (0, b"")
+            old = self._journal.index.blocks(oid)
+            gap = self._gaps.number(oid)
         made: Ready | None = None
         try:
-            if known is None:
+            if place is None:
                 made = self._newcomers.read(oid, mark)
                 return made
+            assert known is not None
             if stat.S_ISREG(known.mode):
-                made = self._file(oid, place, known.stamp, old, mark, lane, begun)
+                made = self._file(oid, place, known.stamp, old, mark, lane, gap)
             else:
-                made = self._other(oid, place, stat.S_ISDIR(known.mode), mark, begun)
+                made = self._other(oid, place, stat.S_ISDIR(known.mode), mark, gap)
             if alone and made is not None:
                 made = made._replace(bracket=False)
             self.problems.pop(oid, None)
         except (Moved, Gone, FileNotFoundError):
+            assert place is not None
             self._missing(oid, place, mark, lane)
         except OSError as error:
+            assert place is not None
             self._unreadable(oid, place, error)
         finally:
             if made is None and not alone:
@@ -176,9 +174,10 @@ class Changes:
                     self._follower.reopen(oid)
         return made
 
-    def _alone(self, known: Known, mark: Mark) -> bool:
-        """Whether only attributes are to be looked at, whatever has changed since."""
-        if not self.exact or mark.content:
+    def _alone(self, oid: int, mark: Mark) -> bool:
+        """Whether only attributes are to be looked at, whatever has changed since. The merge lock is held."""
+        known = self._journal.index.of(oid)
+        if not self.exact or mark.content or known is None:
             return False
         return not stat.S_ISREG(known.mode) or known.stamp.size >= 0
 
@@ -197,32 +196,34 @@ class Changes:
         old: tuple[int, bytes] | None,
         mark: Mark,
         lane: Dirty,
-        begun: Begun,
+        gap: int,
     ) -> Ready | None:
-        fd, st = self._live.open_file(oid, *place)
+        """``gap``: the opening that stood when the reading began."""
+        fd = self._live.open_file(oid, *place)
         try:
+            st = os.fstat(fd)
             if self.exact and not mark.content and stamp.size >= 0:
-                return self._whole(oid, attributes_of_fd(fd, st), [], mark, begun)
+                return self._whole(oid, attributes_of_fd(fd, st), [], mark, gap)
             if (stamp.size < 0 or old is None) and st.st_size > SMALL:
                 if lane is not self._bulk:
                     self._bulk.add(oid, True, mark.first, delay=0.0)
                 elif self._windowed is None:
-                    self._big.base(oid, fd, st, mark.first, begun)
-                elif not self._windowed.read(oid, fd, mark.first, begun.gap, None, is_cold(st)):
+                    self._big.base(oid, fd, st, mark.first, gap)
+                elif not self._windowed.read(oid, fd, mark.first, gap, None, is_cold(st)):
                     self._full(oid, mark)
                 return None
             if self._windowed is not None and st.st_size > SMALL:
-                if not self._windowed.read(oid, fd, mark.first, begun.gap, old, False):
+                if not self._windowed.read(oid, fd, mark.first, gap, old, False):
                     self._full(oid, mark)
                 return None
             attributes = attributes_of_fd(fd, st)
             if not mark.content and make_stamp(st.st_size, st.st_mtime_ns, 0)[:2] == stamp[:2]:
-                return self._whole(oid, attributes, [], mark, begun)
+                return self._whole(oid, attributes, [], mark, gap)
             new = wants_digests(st.st_size)
             if new is None:
                 if st.st_nlink == 1 and is_plain(st):
-                    return self._whole(oid, attributes, [], mark, begun, read_exactly(fd, 0, st.st_size))
-                return self._whole(oid, attributes, list(parts_of(fd, st, stamp.size, old, None)), mark, begun)
+                    return self._whole(oid, attributes, [], mark, gap, read_exactly(fd, 0, st.st_size))
+                return self._whole(oid, attributes, list(parts_of(fd, st, stamp.size, old, None)), mark, gap)
             elided = False
             for part in parts_of(fd, st, stamp.size, old, new):
                 self._bytes += len(part.payload)
@@ -230,14 +231,14 @@ class Changes:
                 if lost is None:
                     return None
                 elided = elided or oid in lost
-            self._big.finish(oid, attributes, mark.first, new, begun)
+            self._finish(oid, attributes, mark.first, new, gap)
             if elided:
                 self._full(oid, mark)
             return None
         finally:
             os.close(fd)
 
-    def _other(self, oid: int, place: tuple[int, bytes], directory: bool, mark: Mark, begun: Begun) -> Ready | None:
+    def _other(self, oid: int, place: tuple[int, bytes], directory: bool, mark: Mark, gap: int) -> Ready | None:
         if directory:
             with self._live.directory(oid) as fd:
                 attributes = attributes_of_fd(fd, os.fstat(fd))
@@ -250,7 +251,7 @@ class Changes:
             if (stat.S_ISLNK(st.st_mode) or st.st_rdev) and (mark.content or not self.exact):
                 self._again_whole(oid, attributes, mark.first)
                 return None
-        return self._whole(oid, attributes, [], mark, begun)
+        return self._whole(oid, attributes, [], mark, gap)
 
     def _again_whole(self, oid: int, attributes: Attributes, at: int) -> None:
         """A symlink's text and a device's number never change: if the stamp did, the inode may have been used again for
@@ -270,26 +271,36 @@ class Changes:
 
     # -- into the log ------------------------------------------------------------------------------------------------
 
+    def _finish(self, oid: int, attributes: Attributes, at: int, new: Digests, gap: int) -> None:
+        """The end of a big file's changes."""
+        racy = time.time_ns() - attributes.ctime < RACY
+        with self._journal.lock:
+            index = self._journal.index
+            place = index.place(oid)
+            if place is None:
+                return
+            self._journal.emit([Record(Kind.ATTRIBUTES, SetAttributes(oid, *place, attributes), b"", at)])
+            if self._big.outdated(oid, gap, at):
+                return
+            if racy:
+                index.set_racy(oid)
+            index.set_blocks(oid, new.block, bytes(new.value))
+            self._gaps.close(oid)
+
     def _whole(
-        self,
-        oid: int,
-        attributes: Attributes,
-        parts: list[Part],
-        mark: Mark,
-        begun: Begun,
-        content: bytes | None = None,
+        self, oid: int, attributes: Attributes, parts: list[Part], mark: Mark, gap: int, content: bytes | None = None
     ) -> Ready:
         """A small file with its content (``content``: all of it in one run, for one record), or with neither any
         object's attributes alone."""
+        racy = time.time_ns() - attributes.ctime < RACY
         self._bytes += sum(len(p.payload) for p in parts) + len(content or b"")
 
         def records() -> list[Record]:
-            places = self._journal.index.places(oid)
-            if not places:
+            place = self._journal.index.place(oid)
+            if place is None:
                 return []
-            place = places[0]
             if content is not None:
-                if len(places) == 1:
+                if len(self._journal.index.places(oid)) == 1:
                     extents = ((0, len(content)),) if content else ()
                     return [Record(Kind.FILE, BaseFile(oid, *place, attributes, extents), content, mark.first)]
                 # Its last other name is gone, but the log does not say so yet: as a FILE it would become another file.
@@ -306,10 +317,10 @@ class Changes:
         def after(lost: list[int]) -> None:
             if oid in lost:
                 self._full(oid, mark)
-            elif not self._big.outdated(oid, begun.gap, mark.first):
+            elif not self._big.outdated(oid, gap, mark.first):
                 read = bool(parts) or content is not None
                 # A stamp with changes in it that are yet to be told says nothing about the content in the log.
-                if begun.racy(attributes) or (self.exact and attributes.is_file and not read):
+                if racy or (self.exact and attributes.is_file and not read):
                     self._journal.index.set_racy(oid)
                 if read:
                     self._journal.index.drop_blocks(oid)

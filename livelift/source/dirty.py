@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import NamedTuple
 
 COALESCE = 0.03
@@ -15,7 +15,7 @@ COALESCE = 0.03
 ms at
 HZ=100) has passed, so that a later change shows in ctime."""
 
-PACE = 0.02
+PACE = 0.01
 """Seconds that a reader sleeps at least when nothing is due: marks that come due one after the other are then read
 together,
 and a thousand changes a second cost a hundred wake-ups."""
@@ -77,8 +77,13 @@ class Dirty:
             deadline = self._now() + timeout
             while True:
                 now = self._now()
-                if (found := self._next(now)) is not None:
-                    return found
+                while self._due and self._due[0][1] not in self._marks:
+                    heapq.heappop(self._due)
+                if self._due and (self.hurry or self._due[0][0] <= now):
+                    oid = heapq.heappop(self._due)[1]
+                    mark = self._marks.pop(oid)
+                    self._reading.append((oid, mark))
+                    return oid, mark
                 wait = min(deadline, self._due[0][0] if self._due else deadline) - now
                 if now >= deadline:
                     return None
@@ -90,33 +95,14 @@ class Dirty:
         if first is None:
             return []
         found = [first]
-        with self._condition:
-            now = self._now()
-            while len(found) < most and (more := self._next(now)) is not None:
-                found.append(more)
+        while len(found) < most and (more := self.take(0.0)) is not None:
+            found.append(more)
         return found
-
-    def _next(self, now: float) -> tuple[int, Mark] | None:
-        """What is due, if anything is. The lock is held."""
-        while self._due and self._due[0][1] not in self._marks:
-            heapq.heappop(self._due)
-        if not self._due or not (self.hurry or self._due[0][0] <= now):
-            return None
-        oid = heapq.heappop(self._due)[1]
-        mark = self._marks.pop(oid)
-        self._reading.append((oid, mark))
-        return oid, mark
 
     @property
     def busy(self) -> int:
         """How many objects are being read."""
         return len(self._reading)
-
-    def all_done(self, oids: Collection[int]) -> None:
-        """As `done` of objects whose reading took no time worth mentioning; each is being read once only."""
-        with self._condition:
-            self._reading = [taken for taken in self._reading if taken[0] not in oids]
-            self._condition.notify_all()
 
     def done(self, oid: int, took: float) -> None:
         with self._condition:

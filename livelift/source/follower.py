@@ -24,7 +24,7 @@ from livelift.source.journal import Journal
 from livelift.source.live import Gone, Live, Moved
 from livelift.source.told import ToldContent
 
-PACE = 0.01
+PACE = 0.005
 """Seconds that events may gather before they are processed: a thousand changes a second cost two hundred wake-ups."""
 
 log = logging.getLogger(__name__)

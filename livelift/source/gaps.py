@@ -45,8 +45,6 @@ class Gaps:
                 self._journal.put(Kind.GAP, Gap(max(oid, 0), reason, detail))
 
     def close(self, oid: int) -> None:
-        if oid not in self._open:
-            return
         with self._lock:
             gap = self._open.pop(oid, None)
         if gap is not None:
@@ -54,8 +52,9 @@ class Gaps:
 
     def number(self, oid: int) -> int:
         """Which opening of this object's gap stands; 0: none. A reader notes it before it reads the first byte."""
-        gap = self._open.get(oid)
-        return 0 if gap is None else gap.number
+        with self._lock:
+            gap = self._open.get(oid)
+            return 0 if gap is None else gap.number
 
     def forget_objects(self) -> None:
         """A gap of everything takes their place."""

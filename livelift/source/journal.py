@@ -4,13 +4,11 @@ once."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Final
 
 from livelift.index.tree import TreeIndex
-from livelift.log.batch import Item
-from livelift.log.pages import Page
 from livelift.model.record import Body, Gap, Kind, Record
 from livelift.platform.system import os
 from livelift.spool.pressure import SpoolFullError
@@ -68,14 +66,14 @@ class Journal:
         self.commit()
         return True
 
-    def emit(self, records: Sequence[Item], late: bool = True) -> list[int]:
+    def emit(self, records: list[Record], late: bool = True) -> list[int]:
         """Sequence, spool and fold. Returns the objects whose content the full spool dropped. ``late`` False: these
         records were told by the capture, in order, and say nothing of what came after them."""
         with self.lock:
             if late:
                 self.late = self.position()
                 if self.late:
-                    self.read.update(dict.fromkeys(_objects_of(records), self.late))
+                    self.read.update((r.body.oid, self.late) for r in records if r.kind in _READ)  # type: ignore[union-attr]
             try:
                 self.spool.append(records)
             except SpoolFullError as error:
@@ -121,15 +119,6 @@ class Journal:
             self.commit()
             self.index.close()
             self.spool.close()
-
-
-def _objects_of(items: Sequence[Item]) -> Iterator[int]:
-    """Whose content these speak of."""
-    for item in items:
-        if isinstance(item, Page):
-            yield from (oid for _, _, oid, *_ in item.rows)
-        elif item.kind in _READ:
-            yield item.body.oid  # type: ignore[union-attr]
 
 
 def set_aside(directory: bytes) -> bytes:

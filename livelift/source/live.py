@@ -85,8 +85,7 @@ class Live:
         finally:
             self.release(handle)
 
-    def acquire(self, oid: int, place: tuple[int, bytes] | None = None) -> DirectoryHandle:
-        """``place``: where the index has just had it, which spares the question; a wrong one is `Moved`."""
+    def acquire(self, oid: int) -> DirectoryHandle:
         with self._lock:
             handle = self._open.get(oid)
             if handle is not None:
@@ -106,13 +105,12 @@ class Live:
                     if at == oid:  # somebody else has just opened it
                         return start
                     break
-            if place is None:
-                with self._merge:
-                    place = self._index.place(at)
+            with self._merge:
+                place = self._index.place(at)
             if place is None or place[0] < 0 or len(chain) > 100_000:
                 raise Gone(oid)
             chain.append(place[1])
-            at, place = place[0], None
+            at = place[0]
         fd = -1
         try:
             if start is None:
@@ -193,28 +191,24 @@ class Live:
                 return None
             return Seen(oid, attributes)
 
-    def open_file(self, oid: int, parent: int, name: bytes) -> tuple[int, os.stat_result]:
-        """A descriptor for reading the regular file ``oid``, checked to be it, and its fstat. Moved if another object
-        has the name."""
-        directory = self.acquire(parent)
-        try:
-            st = os.stat(name, dir_fd=directory.fd, follow_symlinks=False)
-            if not stat.S_ISREG(st.st_mode) or self.object_of(st) != oid:
-                raise Moved(oid)  # never opened: it may be a device by now
-            fd = open_noatime(name, _FILE, directory.fd)
-        except FileNotFoundError as error:
-            raise Moved(oid) from error
-        except OSError as error:
-            if error.errno == 40:  # ELOOP: a symlink has the name now
+    def open_file(self, oid: int, parent: int, name: bytes) -> int:
+        """A descriptor for reading the regular file ``oid``, checked to be it. Moved if another object has the name."""
+        with self.directory(parent) as directory:
+            try:
+                st = os.stat(name, dir_fd=directory, follow_symlinks=False)
+                if not stat.S_ISREG(st.st_mode) or self.object_of(st) != oid:
+                    raise Moved(oid)  # never opened: it may be a device by now
+                fd = open_noatime(name, _FILE, directory)
+            except FileNotFoundError as error:
                 raise Moved(oid) from error
-            raise
-        finally:
-            self.release(directory)
-        st = os.fstat(fd)
-        if self.object_of(st) != oid:
+            except OSError as error:
+                if error.errno == 40:  # ELOOP: a symlink has the name now
+                    raise Moved(oid) from error
+                raise
+        if self.object_of(os.fstat(fd)) != oid:
             os.close(fd)
             raise Moved(oid)
-        return fd, st
+        return fd
 
     def path_of(self, oid: int) -> bytes | None:
         """For messages: where the index has the object, as a path on the source."""

@@ -12,7 +12,7 @@ from livelift.model.entry import object_id, volume_of
 from livelift.model.record import BaseFile, Kind, Record
 from livelift.platform.system import os
 from livelift.ports import Event
-from livelift.source.bigfiles import Begun
+from livelift.source.bigfiles import RACY
 from livelift.source.dirty import Dirty, Mark
 from livelift.source.edge import Small, read_small
 from livelift.source.follower import Follower
@@ -46,7 +46,6 @@ class Newcomers:
         assert mark.place is not None
         parent, name = mark.place
         small: Small | None = None
-        begun = Begun(time.time_ns(), 0)
         try:
             with self._live.directory(parent) as fd:
                 st = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -79,7 +78,7 @@ class Newcomers:
             self._dirty.add(parent, False, mark.first)
             if oid in lost:
                 self._full(oid, mark)
-            elif begun.racy(small.attributes):
+            elif time.time_ns() - small.attributes.ctime < RACY:
                 self._journal.index.set_racy(oid)
 
         return Ready(records, after)

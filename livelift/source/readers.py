@@ -1,5 +1,5 @@
-"""The readers: units of small files, possibly of several directories, are read side by side and go into the log as
-pages of BASE_FILE records.
+"""The readers: units of small files, possibly of several directories, are read side by side and become BASE_FILE
+records.
 
 Several at a time because a cold disk answers each of them alone: 8 hide most of its latency. Once the walk turns out to
 be long, reader processes take over (`livelift.walk.remote` says why). A file too big for one record is only announced
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import queue
 import sys
 import threading
@@ -18,11 +17,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from livelift.log.batch import Item as LogItem
-from livelift.model.record import Kind, Make, Record
+from livelift.model.entry import object_id, volume_of
+from livelift.model.record import BaseFile, Kind, Make, Record
+from livelift.source.bigfiles import RACY
 from livelift.source.journal import Journal
 from livelift.source.live import DirectoryHandle
-from livelift.walk.reading import AGAIN, FAILED, Frame, Wanted, read_files
+from livelift.walk.reading import AGAIN, FAILED, LARGE, Frame, read_files
 from livelift.walk.remote import Lane, LaneLostError, Processes
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,7 @@ UNITS = 64
 """Units waiting: bounds memory (they hold names only) and keeps all readers busy."""
 LONG = 32
 """Units after which the walk is called long: starting processes costs as much as reading about this many."""
-PROCESSES = min(4, os.cpu_count() or 1)
-"""One for each processor: more of them only take memory."""
+PROCESSES = 4
 
 
 class Job(Protocol):
@@ -139,71 +138,81 @@ class Readers:
             return self._processes.lanes[number] if self._processes is not None else None
 
     def _unit(self, unit: list[Item], lane: Lane | None) -> None:
-        places: dict[int, int] = {}
-        wanted = [
-            Wanted(places.setdefault(job.handle.fd, len(places)), name, oid, job.oid) for job, name, oid in unit
-        ]
-        directories = list(places)
         done = 0
         if lane is not None:
             try:
-                for frame in lane.read(directories, wanted):
-                    self._frame(unit[done : done + frame.names], frame)
-                    done += frame.names
+                for frame in lane.read([(item.job.handle.fd, item.name) for item in unit]):
+                    self._frame(unit[done : done + len(frame.files)], frame)
+                    done += len(frame.files)
                 return
             except LaneLostError:
                 if not self._stop.is_set():
-                    self._here(unit[done:], directories, wanted[done:])
+                    self._here(unit[done:])
                 raise
-        self._here(unit, directories, wanted)
+        self._here(unit)
 
-    def _here(self, unit: list[Item], directories: list[int], wanted: list[Wanted]) -> None:
+    def _here(self, unit: list[Item]) -> None:
         """In this thread."""
         done = 0
-        frames: Iterator[Frame] = read_files(directories, wanted)
+        frames: Iterator[Frame] = read_files([(item.job.handle.fd, item.name) for item in unit])
         for frame in frames:
-            self._frame(unit[done : done + frame.names], frame)
-            done += frame.names
+            self._frame(unit[done : done + len(frame.files)], frame)
+            done += len(frame.files)
 
     def _frame(self, items: list[Item], frame: Frame) -> None:
-        records: list[LogItem] = [] if frame.page is None else [frame.page]
-        out = Outcome(items, [], [], [])
-        aside = []
-        for other in frame.others:
-            item = items[other.place]
-            if other.status == FAILED:
-                out.failed.append((item, OSError(*other.error)))
-            elif other.status == AGAIN or other.attributes is None:
+        records: list[Record] = []
+        out = Outcome([], [], [], [])
+        payloads = iter(frame.payloads)
+        size = 0
+        for item, file in zip(items, frame.files, strict=True):
+            payload = next(payloads) if file.length else b""
+            attributes = file.attributes
+            if file.status == FAILED:
+                out.failed.append((item, OSError(*file.error)))
+            elif (
+                file.status == AGAIN
+                or attributes is None
+                or (file.inode and object_id(volume_of(item.oid), file.inode) != item.oid)  # replaced since the listing
+            ):
                 out.again.append(item)
-            else:
-                records.append(Record(Kind.CREATE, Make(item.oid, item.job.oid, item.name, other.attributes)))
+            elif file.status == LARGE:
+                records.append(Record(Kind.CREATE, Make(item.oid, item.job.oid, item.name, attributes)))
                 out.large.append(item)
-                continue
-            aside.append(other.place)
-        for place in reversed(aside):
-            del items[place]
-        self._flush(records, out, len(frame.page.payload) if frame.page is not None else 0)
+                out.done.append(item)
+            else:
+                body = BaseFile(item.oid, item.job.oid, item.name, attributes, file.extents, file.allocated)
+                records.append(Record(Kind.BASE_FILE, body, payload))
+                size += file.length
+                out.done.append(item)
+        self._flush(records, out, size)
 
-    def _flush(self, records: list[LogItem], out: Outcome, size: int) -> None:
+    def _flush(self, records: list[Record], out: Outcome, size: int) -> None:
         while size and not self._stop.is_set() and not self._journal.spool.wait_room(size, 0.5):
             continue
         if records:
             with self._journal.lock:
-                if self._any_left({item.job.oid for item in out.done}):
-                    # What is in a page is not taken apart: all of it is looked at again.
-                    out.again.extend(out.done)
-                    out.done.clear()
-                    out.large.clear()
-                else:
+                self._drop_orphans(records, out)
+                if records:
                     self._journal.emit(records)
-            self.files += len(out.done)
+                now = time.time_ns()
+                for record in records:
+                    body = record.body
+                    if isinstance(body, BaseFile) and now - body.attributes.ctime < RACY:
+                        self._journal.index.set_racy(body.oid)
+            self.files += len(records)
             self.bytes += size
         self._finished(out)
 
-    def _any_left(self, directories: set[int]) -> bool:
-        """Whether one of them has left the log since it was listed: nothing can be put into it. The merge lock is
-        held."""
-        return not all(map(self._journal.index.is_dir, directories))
+    def _drop_orphans(self, records: list[Record], out: Outcome) -> None:
+        """The merge lock is held. A directory may have left the log since it was listed: nothing can be put into it."""
+        index = self._journal.index
+        gone = {job for job in {item.job.oid for item in out.done} if not index.is_dir(job)}
+        if gone:
+            lost = [item for item in out.done if item.job.oid in gone]
+            out.again.extend(lost)
+            out.done[:] = [item for item in out.done if item.job.oid not in gone]
+            out.large[:] = [item for item in out.large if item.job.oid not in gone]
+            records[:] = [r for r in records if r.body.parent not in gone]  # type: ignore[union-attr]
 
 
 __all__ = ["Item", "Outcome", "Readers"]

@@ -118,21 +118,21 @@ class Walker:
 
     def _reconcile(self, taken: list[tuple[int, bool]]) -> None:
         """Several at once: what is new in small ones goes into the log together."""
-        begun: list[tuple[int, bool, int, bool, tuple[int, bytes] | None]] = []
+        begun: list[tuple[int, bool, int, bool]] = []
         with self._journal.lock:
             index = self._journal.index
             for oid, deep in taken:
                 if not index.is_dir(oid):
                     continue
                 if self._brackets.open(oid):
-                    begun.append((oid, deep, self._gaps.number(oid), index.has_children(oid), index.place(oid)))
+                    begun.append((oid, deep, self._gaps.number(oid), index.has_children(oid)))
                 else:
                     self.queue.later(0.1, partial(self.add, oid, deep))  # somebody else reads it
         jobs: dict[Listing, int] = {}
         fresh: list[tuple[Listing, Sequence[Listed]]] = []
         try:
-            for oid, deep, gap, known, place in begun:
-                job = self._begin(oid, deep, gap, place)
+            for oid, deep, gap, known in begun:
+                job = self._begin(oid, deep, gap)
                 if job is None:
                     continue
                 jobs[job] = 1
@@ -144,10 +144,10 @@ class Walker:
         finally:
             self._leave(jobs)
 
-    def _begin(self, oid: int, deep: bool, gap: int, place: tuple[int, bytes] | None) -> Listing | None:
+    def _begin(self, oid: int, deep: bool, gap: int) -> Listing | None:
         """Open it; None (and no bracket any more) if that cannot be done now."""
         try:
-            handle = self._live.acquire(oid, place)
+            handle = self._live.acquire(oid)
         except (Moved, Gone, OSError) as error:
             with self._journal.lock:
                 self.follower.reopen(oid)
@@ -239,8 +239,8 @@ class Walker:
                 records.append((job.oid, attributes_of_fd(job.handle.fd, os.fstat(job.handle.fd))))
             except OSError as error:
                 self._trouble(job.oid, b"", error)
-        with self._journal.lock:
-            try:
+        try:
+            with self._journal.lock:
                 changed = []
                 for oid, attributes in records:
                     found = self._journal.index.entry(oid)
@@ -254,9 +254,10 @@ class Walker:
                         self._gaps.close(job.oid)
                         for key in [k for k in self.problems if k[0] == job.oid]:
                             del self.problems[key]
-            finally:
-                for job in jobs:
-                    self._live.release(job.handle)
+        finally:
+            for job in jobs:
+                self._live.release(job.handle)
+            with self._journal.lock:
                 for oid in self._brackets.close_quiet([job.oid for job in jobs]):
                     self.follower.reopen(oid)
 

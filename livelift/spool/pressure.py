@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from livelift.errors import StoreError
-from livelift.log.batch import Item
-from livelift.log.pages import Page
 from livelift.model.record import BaseFile, Kind, Range, Record
 
 _MOST = 65536
@@ -35,11 +33,11 @@ class Heat:
         self._bytes: dict[int, int] = {}
         self._dropped: set[int] = set()
 
-    def count(self, records: Sequence[Item]) -> None:
+    def count(self, records: Sequence[Record]) -> None:
         counts = self._bytes
         for record in records:
             if record.kind in _SPOOLED and record.payload:
-                oid = _oid(record)
+                oid = record.body.oid  # type: ignore[union-attr]
                 counts[oid] = counts.get(oid, 0) + len(record.payload)
         if len(counts) > _MOST:
             hottest = sorted(counts, key=counts.__getitem__)[-_MOST // 2 :]
@@ -50,15 +48,15 @@ class Heat:
         self._dropped.clear()
         self._bytes.clear()
 
-    def drop(self, records: Sequence[Item], excess: int) -> tuple[list[Item], list[int]]:
+    def drop(self, records: Sequence[Record], excess: int) -> tuple[list[Record], list[int]]:
         """Elide payloads of changes until ``excess`` bytes are gone: (records, objects that lost content).
 
         Base content needs no place in the log (it never enters it), so it is not touched.
         """
         sizes: dict[int, int] = {}
         for record in records:
-            if record.kind in _SPOOLED and record.payload:
-                sizes[_oid(record)] = sizes.get(_oid(record), 0) + len(record.payload)
+            if isinstance(record.body, Range | BaseFile) and record.kind in _SPOOLED and record.payload:
+                sizes[record.body.oid] = sizes.get(record.body.oid, 0) + len(record.payload)
         order = sorted(sizes, key=lambda oid: (oid in self._dropped, self._bytes.get(oid, 0) + sizes[oid]))[::-1]
         chosen: list[int] = []
         for oid in order:
@@ -71,13 +69,12 @@ class Heat:
         return [elide(r) if r.kind in _SPOOLED and _oid(r) in gone else r for r in records], chosen
 
 
-def elide(record: Item) -> Item:
+def elide(record: Record) -> Record:
     """The record without its payload; itself if it has none."""
-    if not record.payload or isinstance(record, Page):
+    if not record.payload:
         return record
     return Record(record.kind, record.body, b"", record.time, record.lsn, True, len(record.payload))
 
 
-def _oid(record: Item) -> int:
-    body = record.body
-    return body.oid if isinstance(body, Range | BaseFile) else 0
+def _oid(record: Record) -> int:
+    return record.body.oid if isinstance(record.body, Range | BaseFile) else 0

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from livelift.errors import CorruptError
 from livelift.log.batch import records_of
-from livelift.log.pages import SMALLEST
+from livelift.log.codec import HEADER_SIZE as RECORD_SIZE
 from livelift.log.segment import HEADER_SIZE, frames_of, unpack_header
 from livelift.model.record import Record
 from livelift.platform.system import os
@@ -51,7 +51,7 @@ def quarantine(directory: bytes) -> bytes:
     """Move all segments of a log that cannot be opened into a directory beside them; the path of that directory.
 
     Nobody may have it open (LockedError). The log can be opened again then: it begins with a GAP for everything, at an
-    LSN that the damaged log cannot have reached (a record takes SMALLEST bytes of its newest segment at least).
+    LSN that the damaged log cannot have reached (its newest segment holds one record per 36 bytes at most).
     """
     lock = take_lock(directory)
     try:
@@ -63,7 +63,7 @@ def quarantine(directory: bytes) -> bytes:
             state.close()
         if names:
             first, path = names[-1]
-            floor = max(floor, acked, first + os.path.getsize(path) // SMALLEST)
+            floor = max(floor, acked, first + os.path.getsize(path) // RECORD_SIZE)
         aside = os.path.join(directory, b"damaged-%020d" % floor)
         os.makedirs(aside, mode=0o700, exist_ok=True)
         os.rename(os.path.join(directory, STATE), os.path.join(aside, STATE))

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from livelift.errors import StateError, StoreError, WireError
-from livelift.log.batch import Batch, Item, batch_after, batch_elided, make_batch, make_stored, records_in, split_blob
+from livelift.log.batch import Batch, batch_after, batch_elided, make_batch, make_stored, split_blob
 from livelift.log.crc import Buffer
 from livelift.log.segment import REMEDY
 from livelift.model.record import RELOADABLE, Gap, Kind, Record
@@ -132,8 +132,8 @@ class Spool:
 
     # ---- the producer's side
 
-    def append(self, records: Sequence[Item]) -> tuple[int, int]:
-        """Sequence these records and pages (1 or more) and keep them: (first LSN, last LSN), set in them as well.
+    def append(self, records: Sequence[Record]) -> tuple[int, int]:
+        """Sequence these records (1 or more) and keep them: (first LSN, last LSN), set in the records as well.
 
         Payload buffers must not change until the batch was sent. When the log is full, content of WRITEs is dropped and
         its objects are told to ``on_elided`` (from this thread, no lock held). SpoolFullError: not even the heads fit;
@@ -144,11 +144,10 @@ class Spool:
         now = 0
         with self._lock:
             self._usable()
-            lsn = self._chain.last_lsn + 1
+            first = self._chain.last_lsn + 1
             reloadable = 0
-            for record in records:
+            for lsn, record in enumerate(records, first):
                 record.lsn = lsn
-                lsn += records_in(record)
                 if not record.time:
                     record.time = now = now or self._now()
                 if record.payload and record.kind in RELOADABLE:
@@ -219,8 +218,7 @@ class Spool:
         """What follows ``after_lsn``: a batch from there on, or None after ``timeout`` seconds (or when closed).
 
         From memory with all payloads; from disk with base content elided and ``blobs`` joined to one. Its first LSN is
-        ``after_lsn`` + 1, except within a page, which comes whole, and behind a `collapse`: then it is the GAP's.
-        StateError: asked for what was acknowledged
+        ``after_lsn`` + 1, except behind a `collapse`: then it is the GAP's. StateError: asked for what was acknowledged
         and deleted. CorruptError: the disk gave something else than was written.
         """
         with self._lock:
@@ -318,7 +316,7 @@ class Spool:
 
     # ---- inside, the lock is held
 
-    def _store(self, records: Sequence[Item], reloadable: int) -> tuple[Batch, list[int]]:
+    def _store(self, records: Sequence[Record], reloadable: int) -> tuple[Batch, list[int]]:
         """Encode and write, giving up content as room demands: (the sender's batch, objects that lost content)."""
         if reloadable:
             batch, stored = make_stored(records)

@@ -29,7 +29,7 @@ CHECKPOINT = 0.25
 FLOOD = 8 << 20
 FLOOD_CHECKPOINT = 5.0
 """Seconds between two checkpoints while records come: the source keeps (spools) that much more."""
-ACK = 0.04
+ACK = 0.02
 STALL_RETRY = 1.0
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import errno
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
 
-from livelift.log.pages import Page, make_page
-from livelift.model.entry import RACY, Attributes, inode_of
-from livelift.model.record import BaseFile
+from livelift.model.entry import Attributes
 
 if sys.platform == "win32":
     from livelift.platform.windows import posix as os
@@ -25,111 +22,82 @@ else:
     from livelift.walk.content import AHEAD, fetch, open_regular, read_open
 
 FRAME: Final = 1 << 20
-"""Bytes of content, and of extended attributes, after which a frame is handed over."""
+"""Bytes of content after which a frame is handed over."""
 
-LARGE, AGAIN, FAILED = range(3)
+WHOLE, LARGE, AGAIN, FAILED = range(4)
 _REPLACED: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ESTALE})
 
 
-class Wanted(NamedTuple):
-    """A name that a listing called the regular file ``oid``. ``directory``: its place among the unit's descriptors;
-    ``parent``: the object id of that."""
+class Read(msgspec.Struct, array_like=True, gc=False):
+    """What came of one name. ``status``: WHOLE (content is there), LARGE (attributes only), AGAIN (no longer what the
+    listing said), FAILED (``error``: its errno and text). ``length``: bytes in the frame; ``inode``: whose they are."""
 
-    directory: int
-    name: bytes
-    oid: int
-    parent: int
-
-
-class Other(msgspec.Struct, array_like=True, gc=False):
-    """A name that is in no page. ``place``: its position in the frame. ``status``: LARGE (attributes only), AGAIN (no
-    longer what the listing said), FAILED (``error``: its errno and text)."""
-
-    place: int
     status: int
     attributes: Attributes | None = None
+    extents: tuple[tuple[int, int], ...] = ()
+    allocated: tuple[tuple[int, int], ...] = ()
+    length: int = 0
+    inode: int = 0
     error: tuple[int, str] = (0, "")
 
 
 class Frame(NamedTuple):
-    """What came of the next ``names`` names: a page of those that were read whole, in order, and the others."""
+    """Consecutive files of a unit. ``payloads``: one for each that has content, in order."""
 
-    names: int
-    page: Page | None
-    others: list[Other]
+    files: list[Read]
+    payloads: list[bytes | memoryview]
 
 
-def read_files(directories: Sequence[int], names: Sequence[Wanted]) -> Iterator[Frame]:
-    """``directories``: open descriptors. Never raises for what is wrong with one of the files.
+def read_files(names: Sequence[tuple[int, bytes]]) -> Iterator[Frame]:
+    """Read each (directory descriptor, name) that a listing called a regular file. Never raises for what is wrong with
+    one of them.
 
     Several are opened, and asked of the disk, before the first of them is read: a thread that waits for each of them in
     turn costs twice as much CPU, most of it for waking up.
     """
-    at = 0
-    frame = _Frame()
+    files: list[Read] = []
+    payloads: list[bytes | memoryview] = []
+    size = at = 0
     while at < len(names):
-        opened: list[tuple[Wanted, int, os.stat_result | OSError]] = []
+        opened: list[tuple[int, os.stat_result] | OSError] = []
         coming = 0
         try:
             while at < len(names) and (coming < AHEAD or not opened):
-                wanted = names[at]
-                at += 1
                 try:
-                    fd, st = open_regular(directories[wanted.directory], wanted.name)
-                    opened.append((wanted, fd, st))
+                    fd, st = open_regular(*names[at])
+                    opened.append((fd, st))
                     coming += fetch(fd, st)
                 except OSError as error:
-                    opened.append((wanted, -1, error))
-            for wanted, fd, found in opened:
-                frame.add(wanted, fd, found)
+                    opened.append(error)
+                at += 1
+            for each in opened:
+                file, payload = _failed(each) if isinstance(each, OSError) else _read(*each)
+                files.append(file)
+                if payload:
+                    payloads.append(payload)
+                    size += len(payload)
         finally:
-            for _, fd, _ in opened:
-                if fd >= 0:
-                    os.close(fd)
-        if frame.size >= FRAME:
-            yield frame.done()
-            frame = _Frame()
-    yield frame.done()
+            for each in opened:
+                if not isinstance(each, OSError):
+                    os.close(each[0])
+        if size >= FRAME:
+            yield Frame(files, payloads)
+            files, payloads, size = [], [], 0
+    yield Frame(files, payloads)
 
 
-class _Frame:
-    """One in the making."""
+def _read(fd: int, st: os.stat_result) -> tuple[Read, bytes]:
+    try:
+        small = read_open(fd, st)
+        if small is None:
+            return Read(LARGE, attributes_of_fd(fd, st), inode=st.st_ino), b""
+    except OSError as error:
+        return _failed(error)
+    payload = small.payload
+    return Read(WHOLE, small.attributes, small.extents, small.allocated, len(payload), small.inode), payload
 
-    def __init__(self) -> None:
-        self.size = 0
-        self._names = 0
-        self._files: list[BaseFile] = []
-        self._payloads: list[bytes] = []
-        self._others: list[Other] = []
-        self._racy = time.time_ns() - RACY
 
-    def add(self, wanted: Wanted, fd: int, found: os.stat_result | OSError) -> None:
-        place = self._names
-        self._names += 1
-        try:
-            if isinstance(found, OSError):
-                raise found
-            if found.st_ino != inode_of(wanted.oid):  # replaced since the listing
-                self._others.append(Other(place, AGAIN))
-                return
-            small = read_open(fd, found)
-            if small is None:
-                self._others.append(Other(place, LARGE, attributes_of_fd(fd, found)))
-                return
-        except OSError as error:
-            if error.errno in _REPLACED:
-                self._others.append(Other(place, AGAIN))
-            else:
-                self._others.append(Other(place, FAILED, error=(error.errno or 0, error.strerror or str(error))))
-            return
-        a = small.attributes
-        self._files.append(BaseFile(wanted.oid, wanted.parent, wanted.name, a, small.extents, small.allocated))
-        if small.payload:
-            self._payloads.append(small.payload)
-            self.size += len(small.payload)
-        if a.xattrs:
-            self.size += sum(len(value) for _, value in a.xattrs)
-
-    def done(self) -> Frame:
-        page = make_page(self._files, self._payloads, self._racy) if self._files else None
-        return Frame(self._names, page, self._others)
+def _failed(error: OSError) -> tuple[Read, bytes]:
+    if error.errno in _REPLACED:
+        return Read(AGAIN), b""
+    return Read(FAILED, error=(error.errno or 0, error.strerror or str(error))), b""

@@ -4,9 +4,9 @@
 Why: eight threads that make eight short system calls for a file hand the interpreter's lock around seven times a file;
 measured on two cores with a cold disk, that cost as much CPU as the reading itself.
 
-A unit: ``length u32``, then MessagePack [Wanted], whose directories' descriptors come along. A frame:
-``length u32 | bytes of content u32 | last u32 | CPU us u32``, then MessagePack _Head, then the page's payload. Both
-ends are of one version and on one machine, so nothing here is a format.
+A unit: ``length u32``, then MessagePack [(position of the directory among the descriptors, name)]. A frame:
+``length u32 | bytes of content u32 | last u32 | CPU us u32``, then MessagePack [Read], then the content back to back.
+Both ends are of one version and on one machine, so nothing here is a format.
 """
 
 from __future__ import annotations
@@ -26,8 +26,7 @@ from typing import Final
 
 import msgspec
 
-from livelift.log.pages import Page, Row
-from livelift.walk.reading import Frame, Other, Wanted, read_files
+from livelift.walk.reading import Frame, Read, read_files
 
 log = logging.getLogger(__name__)
 
@@ -36,22 +35,11 @@ _FRAME: Final = struct.Struct("<IIII")
 _DIRECTORIES: Final = 128
 """Descriptors that go with one unit: half of what one message may carry (SCM_MAX_FD is 253, net/scm.h)."""
 _BUFFER: Final = 2 << 20
-
-
-class _Head(msgspec.Struct, array_like=True, gc=False):
-    """A frame without its payload. An empty ``body``: no page."""
-
-    names: int
-    others: list[Other]
-    body: bytes = b""
-    crc: int = 0
-    rows: list[Row] = []
-    linked: list[int] = []
-
+_PIECES: Final = 512  # buffers in one sendmsg: half of IOV_MAX
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_unit = msgspec.msgpack.Decoder(list[Wanted]).decode
-_decode_head = msgspec.msgpack.Decoder(_Head).decode
+_decode_unit = msgspec.msgpack.Decoder(list[tuple[int, bytes]]).decode
+_decode_frame = msgspec.msgpack.Decoder(list[Read]).decode
 
 _CHILD: Final = "import sys; sys.path[:] = {path!r}; from livelift.walk.remote import serve; serve({fds!r})"
 
@@ -67,22 +55,29 @@ class Lane:
         self._end = end
         self.cpu = 0.0
 
-    def read(self, directories: Sequence[int], names: Sequence[Wanted]) -> Iterator[Frame]:
+    def read(self, names: Sequence[tuple[int, bytes]]) -> Iterator[Frame]:
         """As `read_files`. LaneLostError: the rest must be read otherwise."""
-        if len(directories) > _DIRECTORIES:
-            raise ValueError(f"{len(directories)} directories in one unit")
-        body = _encode(names)
+        places: dict[int, int] = {}
+        wanted = [(places.setdefault(directory, len(places)), name) for directory, name in names]
+        if len(places) > _DIRECTORIES:
+            raise ValueError(f"{len(places)} directories in one unit")
+        body = _encode(wanted)
         try:
-            socket.send_fds(self._end, [_UNIT.pack(len(body))], directories)
+            socket.send_fds(self._end, [_UNIT.pack(len(body))], list(places))
             self._end.sendall(body)
             last = 0
             while not last:
                 length, size, last, used = _FRAME.unpack(_exactly(self._end, _FRAME.size))
-                head = _decode_head(_exactly(self._end, length))
-                payload = _exactly(self._end, size) if size else b""
+                files = _decode_frame(_exactly(self._end, length))
+                content = memoryview(_exactly(self._end, size)) if size else memoryview(b"")
                 self.cpu += used / 1e6
-                page = Page(head.body, payload, head.crc, head.rows, head.linked) if head.body else None
-                yield Frame(head.names, page, head.others)
+                payloads: list[bytes | memoryview] = []
+                at = 0
+                for file in files:
+                    if file.length:
+                        payloads.append(content[at : at + file.length])
+                        at += file.length
+                yield Frame(files, payloads)
         except (OSError, EOFError) as error:
             raise LaneLostError(f"a reader process ended: {error}") from error
 
@@ -154,7 +149,7 @@ def _serve(end: socket.socket) -> None:
             return
         try:
             begun = time.thread_time()
-            frames = read_files(directories, names)
+            frames = read_files([(directories[place], name) for place, name in names])
             frame: Frame | None = next(frames)
             while frame is not None:
                 after = next(frames, None)
@@ -169,19 +164,16 @@ def _serve(end: socket.socket) -> None:
 
 
 def _send(end: socket.socket, frame: Frame, last: bool, used: float) -> None:
-    page = frame.page
-    head = _Head(frame.names, frame.others)
-    if page is not None:
-        head = _Head(frame.names, frame.others, page.body, page.crc, page.rows, page.linked)
-    body = _encode(head)
-    payload = page.payload if page is not None else b""
-    header = _FRAME.pack(len(body), len(payload), last, min(int(used * 1e6), 0xFFFFFFFF))
-    sent = end.sendmsg([header, body, payload])
-    if sent < len(header) + len(body):
-        end.sendall((header + body)[sent:])
-        sent = len(header) + len(body)
-    if sent < len(header) + len(body) + len(payload):
-        end.sendall(memoryview(payload)[sent - len(header) - len(body) :])
+    body = _encode(frame.files)
+    size = sum(map(len, frame.payloads))
+    header = _FRAME.pack(len(body), size, last, min(int(used * 1e6), 0xFFFFFFFF))
+    parts: list[bytes | memoryview] = [header, body, *frame.payloads]
+    for at in range(0, len(parts), _PIECES):
+        piece = parts[at : at + _PIECES]
+        total = sum(map(len, piece))
+        sent = end.sendmsg(piece)
+        if sent < total:
+            end.sendall(b"".join(piece)[sent:])
 
 
 def _receive(end: socket.socket) -> tuple[bytes, list[int]]:

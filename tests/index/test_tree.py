@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from livelift.index.tree import TreeIndex
-from livelift.log.pages import make_page
 from livelift.model.entry import Attributes, Stamp
 from livelift.model.record import BaseFile, Gap, Kind, Link, Make, Range, Record, Reflink, Rename, SetAttributes, Unlink
 from livelift.spool.repair import iterate
@@ -129,49 +128,6 @@ def test_many_files_at_once_are_folded_as_one_by_one(index):
     index.apply([base(100 + i, 2, b"%d" % i) for i in range(50)])
     assert index.count == 50
     assert index.known(2, b"7") == (b"7", 107, FILE, Stamp(10, 5, 5))
-
-
-def test_a_page_is_folded_as_its_records_are(index):
-    files = [base(100 + i, 2 + i % 3, b"%d" % i, ctime=i, nlink=1 + i % 4 // 3) for i in range(20)]
-    index.apply([Record(Kind.LINK, Link(103, 9, b"another", 2, b"3"))])
-    index.apply([base(103, 9, b"another")])
-    page = make_page([record.body for record in files], [], racy=15)
-    page.lsn = 7
-    index.apply([page])
-    assert (index.count, index.lsn) == (21, 26)
-    other = TreeIndex(b":memory:")
-    other.apply([base(103, 9, b"another")])
-    other.apply(files)
-    for oid in range(115, 120):
-        other.set_racy(oid)
-    assert rows(index) == rows(other)
-    assert index.known(9, b"another").stamp.ctime == 3, "its further name has the stamp too"
-    index.apply([page])
-    assert index.count == 21, "folded before"
-    other.close()
-
-
-def test_what_is_remembered_of_directories_is_what_the_table_says(index):
-    index.apply([make(2, 0, b"0", DIRECTORY), make(3, 2, b"d", DIRECTORY), make(4, 3, b"e", DIRECTORY)])
-    for asked in (1, 2):
-        assert index.place(4) == (3, b"e"), asked
-        assert index.entry(4) == (3, (b"e", 4, DIRECTORY, Stamp(-1, 0, 0)))
-    index.apply([Record(Kind.ATTRIBUTES, SetAttributes(4, 3, b"e", attributes(DIRECTORY, 8)))])
-    assert index.entry(4)[1].stamp == Stamp(10, 8, 8)
-    index.set_racy(4)
-    assert index.entry(4)[1].stamp == Stamp(10, 8, 0)
-    index.apply([Record(Kind.RENAME, Rename(4, 3, b"e", 2, b"moved"))])
-    assert index.place(4) == (2, b"moved")
-    index.forget(4)
-    assert index.entry(4)[1].stamp.size == -1
-    index.apply([Record(Kind.RENAME, Rename(3, 2, b"d", 2, b"moved", 2, 4))])
-    assert (index.place(3), index.place(4)) == ((2, b"moved"), (2, b"d"))
-    index.apply([Record(Kind.RMDIR, Unlink(4, 2, b"d"))])
-    assert not index.is_dir(4)
-    assert index.place(4) is None
-    assert index.is_dir(3)
-    index.clear(9)
-    assert not index.is_dir(3)
 
 
 def test_hard_links_share_their_stamp_and_live_until_the_last_name(index):
@@ -320,19 +276,6 @@ def test_a_small_file_written_anew_is_no_further_entry(index):
     index.apply([Record(Kind.FILE, base(8, 2, b"new").body)])
     assert index.count == before + 1
     assert index.lookup(2, b"new") == 8
-
-
-def test_files_known_and_new_in_one_batch(index):
-    """FILE as it comes from many small changes: each is updated, or made, or found under its other name."""
-    index.apply([base(7, 2, b"known"), base(8, 2, b"moved")])
-    files = [base(7, 2, b"known", ctime=9), base(9, 2, b"new", ctime=9), base(8, 3, b"elsewhere", ctime=9)]
-    index.apply([Record(Kind.FILE, record.body) for record in [*files, base(9, 2, b"new", ctime=11)]])
-    assert index.count == 3
-    assert [(index.place(oid), index.of(oid).stamp.ctime) for oid in (7, 8, 9)] == [
-        ((2, b"known"), 9),
-        ((2, b"moved"), 9),
-        ((2, b"new"), 11),
-    ]
 
 
 # -- content that nobody read ------------------------------------------------------------------------------------------

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from livelift.log.batch import Item
-from livelift.log.pages import Page, make_page
 from livelift.model.entry import Attributes
 from livelift.model.record import (
     BODY_OF,
@@ -84,32 +81,3 @@ def numbered(batch: list[Record], first: int = 1) -> list[Record]:
 
 
 batches = st.lists(records, min_size=1, max_size=6).map(numbered)
-
-
-@st.composite
-def pages(draw: st.DrawFn) -> list[Record]:
-    """The records that a page stands for: whole files, some of them empty or with holes."""
-    time = draw(times)
-    found = []
-    for body in draw(st.lists(BODIES[BaseFile], min_size=1, max_size=20)):
-        content = draw(st.binary(max_size=60))
-        cut = draw(st.integers(0, len(content)))
-        parts = tuple((place, size) for place, size in ((0, cut), (cut + 9, len(content) - cut)) if size)
-        found.append(Record(Kind.BASE_FILE, msgspec.structs.replace(body, extents=parts), content, time))
-    return found
-
-
-def page_of(found: list[Record]) -> Page:
-    bodies = [record.body for record in found if isinstance(record.body, BaseFile)]
-    page = make_page(bodies, [record.payload for record in found if record.payload], 0)
-    page.lsn, page.time = found[0].lsn, found[0].time
-    return page
-
-
-@st.composite
-def mixed(draw: st.DrawFn) -> tuple[list[Item], list[Record]]:
-    """A batch of records and pages, and the records that it stands for."""
-    single = records.map(lambda record: (False, [record]))
-    groups = draw(st.lists(pages().map(lambda page: (True, page)) | single, min_size=1, max_size=5))
-    expected = numbered([record for _, group in groups for record in group])
-    return [item for paged, group in groups for item in ([page_of(group)] if paged else group)], expected

@@ -141,8 +141,8 @@ FAULTS = [
     Fault(
         "a mark during the reading is not kept (the O_APPEND race)",
         "source/dirty.py",
-        "        mark = self._marks.pop(oid)",
-        "        mark = self._marks[oid]",
+        "                    mark = self._marks.pop(oid)",
+        "                    mark = self._marks[oid]",
         "source/test_dirty.py::test_a_mark_during_the_reading_is_a_new_one",
     ),
     Fault(
@@ -212,8 +212,8 @@ FAULTS = [
     Fault(
         "a resumed sender begins one LSN late",
         "log/batch.py",
-        "        if first + head.records > lsn + 1:",
-        "        if first + head.records > lsn + 2:",
+        "    skip = lsn + 1 - batch.first_lsn",
+        "    skip = lsn + 2 - batch.first_lsn",
         "log/test_batch.py::test_the_rest_of_a_batch",
     ),
     Fault(

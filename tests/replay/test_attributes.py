@@ -144,42 +144,6 @@ def test_nothing_is_inherited_from_the_directory(ext4: Place) -> None:
 
 
 @pytest.mark.root
-@pytest.mark.parametrize("meanwhile", ["nothing", "a child", "an xattr", "a crash"])
-def test_the_attributes_of_a_directory_that_was_just_made(ext4: Place, meanwhile: str) -> None:
-    """Most need their times only; whatever else the record says is set all the same."""
-    cases = {
-        b"same": directory(),
-        b"mode": directory(0o2711),
-        b"owner": directory(uid=1001),
-        b"group": directory(gid=1002),
-        b"xattr": directory(xattrs=((b"user.key", b"value"),)),
-        b"flags": directory(flags=NODUMP),
-    }
-    log = ext4.log
-    for oid, name in enumerate(cases, 10):
-        log.mkdir(oid, ROOT, name)
-        if meanwhile == "a child":
-            log.base(oid + 100, oid, b"f", b"x")
-        elif meanwhile == "an xattr":
-            log.xattr(oid, ROOT, name, b"user.other", b"goes")
-    ext4.apply()
-    if meanwhile == "a crash":
-        ext4.replayer.checkpoint()
-        ext4.crash()
-    for oid, (name, wanted) in enumerate(cases.items(), 10):
-        log.attributes(oid, ROOT, name, wanted)
-    ext4.apply()
-    for name, wanted in cases.items():
-        status = os.stat(ext4.path(name))
-        assert (status.st_mode, status.st_uid, status.st_gid) == (wanted.mode, wanted.uid, wanted.gid), name
-        assert (status.st_mtime_ns, status.st_atime_ns) == (wanted.mtime, wanted.atime), name
-        assert {key: os.getxattr(ext4.path(name), key) for key in os.listxattr(ext4.path(name))} == {
-            os.fsdecode(key): value for key, value in wanted.xattrs
-        }, name
-        assert flags_of(ext4, name) == wanted.flags, name
-
-
-@pytest.mark.root
 def test_immutable_and_append_only(ext4: Place) -> None:
     log = ext4.log
     names = (b"d", b"d/i", b"d/a")

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from livelift.errors import CorruptError, WireError
-from livelift.replay import directories
 from livelift.replay.directories import Directories, check_name
 from livelift.replay.trouble import Disagreement
 
@@ -70,31 +69,6 @@ def test_what_was_not_committed_is_forgotten(tmp_path: Path, top: int) -> None:
     made.remove(3)
     made.rollback()
     assert made.has(3)
-    made.close()
-
-
-def test_rows_that_wait_are_seen_by_every_question(tmp_path: Path, top: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = make(tmp_path, top)
-    fill(made)
-    assert (made.find(1, b"b"), made.find(1, b"new")) == (2, 0)
-    made.put(9, 1, b"new")
-    assert made.find(1, b"new") == 9
-    made.put(9, 2, b"moved")
-    assert (made.place(9), made.find(1, b"new"), made.path(9)) == ((2, b"moved"), 0, b"a/b/moved")
-    made.put(10, 9, b"x")
-    made.remove(10)
-    made.remove(9)
-    assert not made.has(9) and not made.has(10)
-    made.put(11, 1, b"kept")
-    made.commit()
-    made.put(11, 1, b"renamed")
-    made.rollback()
-    assert made.place(11) == (1, b"kept")
-    monkeypatch.setattr(directories, "_TOGETHER", 10)
-    for oid in range(20, 45):
-        made.put(oid, 1, b"%d" % oid)
-    assert len(made._new) < 10
-    assert [made.place(oid) for oid in range(20, 45)] == [(1, b"%d" % oid) for oid in range(20, 45)]
     made.close()
 
 

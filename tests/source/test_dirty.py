@@ -138,21 +138,6 @@ def test_oldest_is_the_age_of_the_backlog(now):
     assert dirty.oldest() == 30
 
 
-def test_many_are_taken_and_done_at_once(now):
-    dirty = Dirty(now)
-    for oid in range(1, 8):
-        dirty.add(oid, True, delay=oid / 10)
-    now.value += 0.55
-    assert [oid for oid, _ in dirty.take_ready(0, 4)] == [1, 2, 3, 4]
-    assert [oid for oid, _ in dirty.take_ready(0, 4)] == [5], "only what is due"
-    dirty.add(2, True)
-    dirty.all_done({1, 2, 3, 4})
-    assert dirty.busy == 1
-    dirty.all_done({5})
-    assert not dirty.busy
-    assert len(dirty) == 3, "a mark during the reading is a new one"
-
-
 def test_threads_take_every_mark_once():
     """With the real clock: four readers, one marker; nothing is lost, nothing read twice."""
     import time

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from livelift.index.tree import TreeIndex
-from livelift.log.pages import make_page
 from livelift.model.record import BaseFile, Kind, Make, Range, Record
 from livelift.source.gaps import Gaps
 from livelift.source.journal import Journal
@@ -52,20 +51,6 @@ def test_a_record_is_in_the_log_and_in_the_index_at_once(open_journal):
     assert journal.emit([Record(Kind.CREATE, Make(10, 2, b"a", file()))]) == []
     assert journal.index.lookup(2, b"a") == 10
     assert journal.index.lsn == journal.spool.last_lsn == 2
-
-
-def test_what_was_read_is_known_until_all_that_was_told_is_in_the_log(open_journal):
-    journal = open_journal()
-    journal.position = lambda: 500
-    files = [BaseFile(oid, 2, b"%d" % oid, file(3, 7), ((0, 3),)) for oid in (10, 11)]
-    journal.emit([make_page(files, [b"abc", b"abc"], 0), Record(Kind.CREATE, Make(12, 2, b"a", file()))])
-    journal.emit([Record(Kind.WRITE, Range(13, 2, b"13", 0, 1), b"x")])
-    journal.emit([Record(Kind.WRITE, Range(14, 2, b"14", 0, 1), b"x")], late=False)
-    assert journal.read == {10: 500, 11: 500, 13: 500} and journal.late == 500
-    journal.caught_up(499)
-    assert journal.read
-    journal.caught_up(500)
-    assert not journal.read
 
 
 def test_after_a_crash_the_index_is_folded_up_to_the_log(open_journal, tmp_path):

@@ -125,8 +125,7 @@ def test_looks(tree):
 def test_a_file_is_opened_only_if_it_is_the_one(tree, other):
     oid = tree.write("f", b"123")
     root = tree.oid(tree.path)
-    fd, st = tree.live.open_file(oid, root, b"f")
-    assert st == os.fstat(fd)
+    fd = tree.live.open_file(oid, root, b"f")
     assert os.read(fd, 10) == b"123"
     os.close(fd)
     os.rename(tree.path / "f", tree.path / "g")
@@ -180,7 +179,7 @@ def test_atime_of_what_is_looked_at_stays(tree):
     times = (10**18, 10**18)
     os.utime(tree.path / "d/f", ns=times)
     os.utime(tree.path / "d", ns=times)
-    os.close(tree.live.open_file(tree.oid(tree.path / "d/f"), oid, b"f")[0])
+    os.close(tree.live.open_file(tree.oid(tree.path / "d/f"), oid, b"f"))
     with tree.live.directory(oid) as fd:
         os.listdir(fd)
     assert os.stat(tree.path / "d").st_atime_ns == times[0]

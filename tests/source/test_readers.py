@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from livelift.log.batch import Item as LogItem
-from livelift.log.batch import make_batch, records_of
 from livelift.model.record import BaseFile, Kind, Make, Record
 from livelift.source import readers as module
 from livelift.source.readers import Item, Outcome, Readers
@@ -27,14 +25,10 @@ class Log:
         self.lock = threading.RLock()
         self.records: list[Record] = []
         self.spool = SimpleNamespace(wait_room=lambda size, timeout: True)
-        self.known = True
-        self.index = SimpleNamespace(is_dir=lambda oid: self.known)
+        self.index = SimpleNamespace(is_dir=lambda oid: True, set_racy=lambda oid: None)
 
-    def emit(self, items: list[LogItem]) -> list[int]:
-        for item in items:
-            item.lsn = len(self.records) + 1
-            batch = make_batch([item])
-            self.records += records_of(batch.heads, b"".join(batch.blobs))
+    def emit(self, records: list[Record]) -> list[int]:
+        self.records += records
         return []
 
 
@@ -96,16 +90,6 @@ def test_what_becomes_of_each_file(start: Start, tmp_path: Path) -> None:
     assert isinstance(whole, BaseFile)
     assert isinstance(large, Make)
     assert bytes(log.records[0].payload) == b"0" * 10
-
-
-def test_a_directory_that_left_the_log_meanwhile_gets_nothing(start: Start, tmp_path: Path) -> None:
-    readers, log, outcomes = start()
-    log.known = False
-    items = items_of(tmp_path, 3)
-    readers.put(items)
-    wait(lambda: bool(outcomes))
-    assert (outcomes[0].done, outcomes[0].again) == ([], items)
-    assert not log.records
 
 
 def test_a_long_walk_is_read_by_processes(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from livelift.log.batch import Batch, records_of
-from livelift.log.pages import Page, make_page
 from livelift.model.entry import Attributes
 from livelift.model.record import BaseFile, Kind, Mark, Range, Record, Unlink
 from livelift.spool.spool import Spool
@@ -18,12 +17,6 @@ def write(oid: int, data: bytes, offset: int = 0) -> Record:
 def base(oid: int, data: bytes) -> Record:
     attributes = Attributes(0o100644, 0, 0, len(data), 0, 0, 0)
     return Record(Kind.BASE_FILE, BaseFile(oid, 2, b"b%d" % oid, attributes, ((0, len(data)),)), data)
-
-
-def page(files: list[Record]) -> Page:
-    """The same base files as one page."""
-    bodies = [record.body for record in files if isinstance(record.body, BaseFile)]
-    return make_page(bodies, [record.payload for record in files if record.payload], 0)
 
 
 def unlink(oid: int) -> Record:

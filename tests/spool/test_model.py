@@ -14,18 +14,15 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from livelift.model.record import RELOADABLE, Kind, Record
 from livelift.spool.files import segment_names
 from livelift.spool.spool import Spool, SpoolFullError
-from tests.spool.helpers import JOB, base, mark, page, records, write
+from tests.spool.helpers import JOB, base, mark, records, write
 
 CAP, MEMORY, SEGMENT = 12_000, 3_000, 900
 
-bases = st.builds(base, st.integers(6, 9), st.integers(0, 900).map(lambda n: b"b" * n))
 one = st.one_of(
     st.builds(write, st.integers(1, 5), st.integers(0, 900).map(lambda n: b"w" * n)),
-    bases,
+    st.builds(base, st.integers(6, 9), st.integers(0, 900).map(lambda n: b"b" * n)),
     st.builds(mark, st.text(max_size=20)),
 )
-some = st.one_of(one.map(lambda record: [record]), st.lists(bases, min_size=2, max_size=4))
-"""One record, or those of a page."""
 
 
 class SpoolMachine(RuleBasedStateMachine):
@@ -36,7 +33,6 @@ class SpoolMachine(RuleBasedStateMachine):
         self.flushes.start()
         self.directory = os.fsencode(os.path.join(self.top, "spool"))
         self.log: dict[int, Record] = {}  # what was appended, payload and all
-        self.begins: dict[int, int] = {}  # LSN -> that of its page's first record
         self.last = self.acked = self.sent = 0
         self.lost: list[int] = []
         self.open()
@@ -53,22 +49,16 @@ class SpoolMachine(RuleBasedStateMachine):
         self.flushes.stop()
         shutil.rmtree(self.top)
 
-    @rule(groups=st.lists(some, min_size=1, max_size=5))
-    def append(self, groups: list[list[Record]]) -> None:
-        batch = [record for group in groups for record in group]
+    @rule(batch=st.lists(one, min_size=1, max_size=6))
+    def append(self, batch: list[Record]) -> None:
         payloads = [record.payload for record in batch]
-        items = [group[0] if len(group) == 1 else page(group) for group in groups]
         self.lost.clear()
         try:
-            first, last = self.spool.append(items)
+            first, last = self.spool.append(batch)
         except SpoolFullError:
-            assert not any(item.lsn for item in items)
+            assert not any(record.lsn for record in batch)
             self.collapse()
             return
-        for item, group in zip(items, groups, strict=True):
-            for lsn, record in enumerate(group, item.lsn):
-                self.begins[lsn] = item.lsn
-                record.time = item.time
         assert (first, last) == (self.last + 1, self.last + len(batch))
         for lsn, record, payload in zip(range(first, last + 1), batch, payloads, strict=True):
             gone = record.kind is Kind.WRITE and record.body.oid in self.lost and bool(payload)
@@ -79,12 +69,10 @@ class SpoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.last > self.acked)
     @rule(data=st.data())
     def send(self, data: st.DataObject) -> None:
-        """From anywhere: the link may have broken. What comes is what was appended, up to the end of a batch; a page is
-        not divided."""
+        """From anywhere: the link may have broken. What comes is what was appended, up to the end of a batch."""
         after = data.draw(st.integers(self.acked, self.last - 1))
         found = records(self.spool.next(after, 0))
-        begin = self.begins.get(after + 1, after + 1)
-        expected = [lsn for lsn in sorted(self.log) if lsn >= begin]
+        expected = [lsn for lsn in sorted(self.log) if lsn > after]
         assert [record.lsn for record in found] == expected[: len(found)] and found
         for record in found:
             original = self.log[record.lsn]
