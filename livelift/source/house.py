@@ -47,7 +47,10 @@ class House:
             if time.monotonic() - committed >= COMMIT_EVERY:
                 agent.journal.commit()
                 committed = time.monotonic()
-            if agent.state is State.FOLLOWING and time.monotonic() - purged >= PURGE_EVERY:
+            # During the base copy too: a big file below a directory in limbo would wait for the purge, and the end of
+            # the base copy for that file.
+            purging = agent.state in (State.INITIAL, State.FOLLOWING)
+            if purging and time.monotonic() - purged >= PURGE_EVERY:
                 self.purge_limbo()
                 purged = time.monotonic()
             if agent.state in (State.INITIAL, State.FOLLOWING) and agent.walker.queue.idle() and agent.bulk.idle():
