@@ -1,8 +1,9 @@
-"""The hooks of both machines around the steps of a cutover: those of the source here, those of the target through it.
-"""
+"""The hooks of both machines around the steps of a cutover: those of the source here, those of the target through
+it."""
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +39,9 @@ class Hooking:
             return
         if names:
             limit = time.monotonic() + SECONDS * len(names) + 10
-            self._ask("hook", limit, step=step, when=when, state=self._state(), error=error)
+            # The key: behind an abort the link is renewed, and the question is asked again.
+            key = secrets.token_hex(8)
+            self._ask("hook", limit, key=key, step=step, when=when, state=self._state(), error=error)
 
     def _target(self) -> dict[str, list[str]]:
         if self._there is None:

@@ -173,7 +173,7 @@ def delete_at(fd: int, name: bytes) -> None:
     if stat.S_ISDIR(st.st_mode):
         here = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
         try:
-            _lift(here)
+            inode_flags.lift_barriers(here)
             if os.fstat(here).st_dev != os.fstat(fd).st_dev:
                 raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), name)
             for entry in os.listdir(here):
@@ -185,13 +185,7 @@ def delete_at(fd: int, name: bytes) -> None:
     if stat.S_ISREG(st.st_mode):
         file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
         try:
-            _lift(file)
+            inode_flags.lift_barriers(file)
         finally:
             os.close(file)
     os.unlink(name, dir_fd=fd)
-
-
-def _lift(fd: int) -> None:
-    flags = inode_flags.get_flags(fd)
-    if flags & inode_flags.BARRIERS:
-        inode_flags.set_flags(fd, flags & ~inode_flags.BARRIERS)

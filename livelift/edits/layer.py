@@ -90,9 +90,7 @@ class LayerEditor(Maker):
             return
         fd = os.open(place.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=place.fd)
         try:
-            flags = inode_flags.get_flags(fd)
-            if flags & inode_flags.BARRIERS:
-                inode_flags.set_flags(fd, flags & ~inode_flags.BARRIERS)
+            inode_flags.lift_barriers(fd)
         finally:
             os.close(fd)
 

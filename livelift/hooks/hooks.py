@@ -42,6 +42,8 @@ class Hooks:
         self._job = job
         self._side = side
         self._seconds = seconds
+        self._asked = ""
+        self._outcome: list[str] | ProgramError = []
 
     def listing(self) -> dict[str, list[str]]:
         """All of them, by ``step.when``. UsageError: a step that does not exist, a file that others can write."""
@@ -76,6 +78,19 @@ class Hooks:
                 log.info("hook %s: %s", ran[-1], line)
         return ran
 
+    def run_once(self, key: str, step: str, when: str, state: str, error: str = "") -> list[str]:
+        """As `run`. The same ``key`` again is the same question, whose answer was lost: nothing is run for it. Without
+        a key every question is a new one."""
+        if not key or key != self._asked:
+            try:
+                self._outcome = self.run(step, when, state, error)
+            except ProgramError as failure:
+                self._outcome = failure
+            self._asked = key
+        if isinstance(self._outcome, ProgramError):
+            raise self._outcome
+        return self._outcome
+
     def _of(self, step: str, when: str) -> Iterator[str]:
         place = f"{self._directory}/{step}.{when}.d"
         names = [name for name in _names(place) if _NAME.fullmatch(name)]
@@ -98,7 +113,8 @@ def answer(hooks: Hooks, options: dict[str, Any]) -> dict[str, Any]:
     step, when = str(options.get("step")), str(options.get("when"))
     if step not in STEPS or when not in WHEN:
         raise UsageError(f"no hooks {step}.{when}", remedy="use the same Livelift release everywhere")
-    return {"ran": hooks.run(step, when, str(options.get("state", "")), str(options.get("error", "")))}
+    told = str(options.get("state", "")), str(options.get("error", ""))
+    return {"ran": hooks.run_once(str(options.get("key", "")), step, when, *told)}
 
 
 def _names(directory: str) -> list[str]:

@@ -52,9 +52,7 @@ def _away(directory: Directory, name: bytes) -> None:
     if stat.S_ISREG(st.st_mode):
         fd = os.open(name, os.O_RDONLY | _NOFOLLOW, dir_fd=directory.fd)
         try:
-            flags = inode_flags.get_flags(fd)
-            if flags & inode_flags.BARRIERS:
-                inode_flags.set_flags(fd, flags & ~inode_flags.BARRIERS)
+            inode_flags.lift_barriers(fd)
         finally:
             os.close(fd)
     os.unlink(name, dir_fd=directory.fd)

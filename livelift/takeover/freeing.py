@@ -38,8 +38,7 @@ def _delete(above: int, name: str, device: int, shown: str) -> None:
         raise StateError(f"something is mounted at {shown}", remedy="unmount it, then try again")
     here = os.open(name, _DIRECTORY, dir_fd=above)
     try:
-        if inode_flags.get_flags(here) & inode_flags.BARRIERS:
-            _lift(here)
+        inode_flags.lift_barriers(here)
         for below in os.listdir(here):
             _delete(here, below, device, f"{shown}/{below}")
     finally:
@@ -55,11 +54,7 @@ def _permitted(action: Callable[[], None], above: int, name: str, mode: int) -> 
             raise
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=above)
         try:
-            _lift(fd)
+            inode_flags.lift_barriers(fd)
         finally:
             os.close(fd)
         action()
-
-
-def _lift(fd: int) -> None:
-    inode_flags.set_flags(fd, inode_flags.get_flags(fd) & ~inode_flags.BARRIERS)

@@ -123,6 +123,25 @@ def test_a_hook_that_cannot_be_run_is_said_and_not_passed_over(root):
         hooks(root).run("cut", "after", "cut")
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_question_that_is_asked_again_runs_nothing_again(root, tmp_path, fails):
+    place(root, "arm.before.d", "1", f"echo x >> {tmp_path}/log; exit {int(fails)}")
+    target = hooks(root)
+
+    def ask(**key: str) -> object:
+        try:
+            return answer(target, {"step": "arm", "when": "before", **key})
+        except ProgramError as error:
+            return error.args
+
+    first = ask(key="a")
+    assert ask(key="a") == first and (tmp_path / "log").read_text() == "x\n"
+    ask(key="b")
+    ask()
+    ask()
+    assert (tmp_path / "log").read_text() == "x\n" * 4
+
+
 def test_the_target_answers_what_the_source_asks(root):
     place(root, "arm.before.d", "1", "")
     assert answer(hooks(root), {"step": "arm", "when": "before", "state": "cut"}) == {"ran": ["1"]}

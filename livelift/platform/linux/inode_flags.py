@@ -66,6 +66,13 @@ def set_flags(fd: int, flags: int) -> None:
         ioctl(fd, _SETFLAGS, wanted.to_bytes(4, _ORDER) + bytes(4))
 
 
+def lift_barriers(fd: int) -> None:
+    """Make it changeable again, if it is immutable or append-only."""
+    flags = get_flags(fd)
+    if flags & BARRIERS:
+        set_flags(fd, flags & ~BARRIERS)
+
+
 def get_project(fd: int) -> int:
     """Quota project id; 0 where the file system has none."""
     buffer = bytearray(28)
