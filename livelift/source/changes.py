@@ -335,7 +335,7 @@ class Changes:
     # -- trouble -----------------------------------------------------------------------------------------------------
 
     def _again(self, oid: int, mark: Mark, delay: float, lane: Dirty, tries: int = 0) -> None:
-        lane.add(oid, mark.content, mark.first, mark.place, delay, tries)
+        lane.again(oid, mark._replace(tries=tries), delay)
 
     def _missing(self, oid: int, place: tuple[int, bytes], mark: Mark, lane: Dirty) -> None:
         """Not where the index says. Its events come soon; if they do not, the name is settled by what is there."""

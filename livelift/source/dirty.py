@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 COALESCE = 0.03
@@ -45,6 +45,7 @@ class Dirty:
         self._due: list[tuple[float, int]] = []
         self._not_before: dict[int, float] = {}
         self._reading: list[tuple[int, Mark]] = []
+        self._asked: dict[int, bool] = {}  # True: the reading that was asked for is under way
         self.hurry = False  # draining: no waiting
 
     def __len__(self) -> int:
@@ -60,16 +61,45 @@ class Dirty:
         tries: int = 0,
     ) -> None:
         with self._condition:
-            old = self._marks.get(oid)
-            if old is not None:
-                if (content and not old.content) or place:
-                    self._marks[oid] = old._replace(content=content or old.content, place=old.place or place)
-                return
-            self._marks[oid] = Mark(content, time, place, tries)
-            due = max(self._now() + delay, self._not_before.get(oid, 0.0))
-            heapq.heappush(self._due, (due, oid))
-            if self.hurry or self._due[0] == (due, oid):  # else the reader wakes early enough by itself
-                self._condition.notify()
+            self._add(oid, Mark(content, time, place, tries), delay)
+
+    def again(self, oid: int, mark: Mark, delay: float) -> None:
+        """It was taken and could not be read yet: as `add`, and what was asked of it is still to be done."""
+        with self._condition:
+            if oid in self._asked:
+                self._asked[oid] = False
+            self._add(oid, mark, delay)
+
+    def ask(self, oids: Iterable[int]) -> None:
+        """Have their content read again. A reading that has begun already does not count: `is_asked` says no when a
+        later one is over, however often they are marked meanwhile."""
+        with self._condition:
+            for oid in oids:
+                self._asked[oid] = False
+                self._add(oid, Mark(True, 0, None, 0), 0.0)
+
+    def is_asked(self, oids: Iterable[int]) -> bool:
+        """Whether one of them is still to be read as it was asked for."""
+        with self._condition:
+            return any(oid in self._asked for oid in oids)
+
+    def has(self, oids: Iterable[int]) -> bool:
+        """Whether one of them waits to be read, or is being read."""
+        with self._condition:
+            reading = {oid for oid, _ in self._reading}
+            return any(oid in self._marks or oid in reading for oid in oids)
+
+    def _add(self, oid: int, mark: Mark, delay: float) -> None:
+        old = self._marks.get(oid)
+        if old is not None:
+            if (mark.content and not old.content) or mark.place:
+                self._marks[oid] = old._replace(content=mark.content or old.content, place=old.place or mark.place)
+            return
+        self._marks[oid] = mark
+        due = max(self._now() + delay, self._not_before.get(oid, 0.0))
+        heapq.heappush(self._due, (due, oid))
+        if self.hurry or self._due[0] == (due, oid):  # else the reader wakes early enough by itself
+            self._condition.notify()
 
     def take(self, timeout: float) -> tuple[int, Mark] | None:
         """The next object that is due; the caller calls `done` when it has been read."""
@@ -83,6 +113,8 @@ class Dirty:
                     oid = heapq.heappop(self._due)[1]
                     mark = self._marks.pop(oid)
                     self._reading.append((oid, mark))
+                    if mark.content and oid in self._asked:
+                        self._asked[oid] = True
                     return oid, mark
                 wait = min(deadline, self._due[0][0] if self._due else deadline) - now
                 if now >= deadline:
@@ -107,6 +139,8 @@ class Dirty:
     def done(self, oid: int, took: float) -> None:
         with self._condition:
             self._reading.remove(next(taken for taken in self._reading if taken[0] == oid))
+            if self._asked.get(oid):
+                del self._asked[oid]
             if took > 0.02:
                 self._not_before[oid] = self._now() + DUTY * took
                 if len(self._not_before) > 4096:
@@ -126,6 +160,7 @@ class Dirty:
             mark = self._marks.get(oid)
             if mark is not None and mark.place is None:
                 del self._marks[oid]
+                self._asked.pop(oid, None)
 
     def content(self) -> int:
         """How many objects wait for their content to be read, or are being read for it."""

@@ -116,7 +116,15 @@ class Healer:
         """Everything that has been mapped writable since the last call is read again."""
         agent = self._agent
         self.note_mappings()
-        marked, self._mapped = self._mapped, set()
+        with agent.journal.lock:
+            marked, self._mapped = self._mapped, set()
         for oid in marked:
             agent.dirty.add(oid, True)
         return len(marked)
+
+    def untold(self, oids: set[int]) -> set[int]:
+        """Those of them that have been mapped writable since the last `mark_mapped`: the target may lack stores that
+        nothing told of."""
+        self.note_mappings()
+        with self._agent.journal.lock:
+            return self._mapped & oids

@@ -180,3 +180,33 @@ def test_a_waiting_reader_is_woken_by_a_mark():
     thread.join(5)
     assert time.monotonic() - began < 2
     assert found[0][0] == 5
+
+
+def test_what_was_asked_for_is_over_after_a_reading_that_began_later(now):
+    """A file that is marked all the time waits to be read all the time: that alone does not tell."""
+    dirty = Dirty(now)
+    dirty.add(7, True)
+    now.value += 1
+    assert take(dirty) == 7
+    dirty.ask([7])
+    dirty.done(7, 0.001)
+    assert dirty.is_asked([7]), "the reading had begun before"
+    now.value += 1
+    assert take(dirty) == 7
+    dirty.add(7, True)
+    assert dirty.is_asked([6, 7])
+    dirty.done(7, 0.001)
+    assert not dirty.is_asked([7]), "the mark is a new one"
+    assert dirty.has([7])
+
+
+def test_what_could_not_be_read_yet_is_still_asked_for(now):
+    dirty = Dirty(now)
+    dirty.ask([7])
+    now.value += 1
+    oid, mark = dirty.take(0)
+    dirty.again(oid, mark, 0.05)
+    dirty.done(7, 0.001)
+    assert dirty.is_asked([7])
+    dirty.forget(7)
+    assert not dirty.is_asked([7]) and not dirty.has([7])

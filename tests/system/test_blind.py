@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from livelift.control.client import ask
 from tests.oracle import syscalls
 from tests.oracle.compare import assert_equal
 from tests.oracle.pair import LivePair
@@ -122,3 +123,46 @@ def test_the_agents_own_files_are_not_followed(disks: Disks, mode: str, tmp_path
         (disks.source / "data").write_bytes(b"still follows")
         pair.wait_following()
         assert (disks.target / "data").read_bytes() == b"still follows"
+
+
+RESTLESS = """
+import mmap, sys, time
+with open(sys.argv[1], "r+b") as file, mmap.mmap(file.fileno(), 0) as mapping:
+    mapping[0:1] = b"x"
+    print("mapped", flush=True)
+    for number in range(1 << 30):
+        mapping[0:8] = number.to_bytes(8, "big")
+        time.sleep(0.01)
+"""
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_live_comparison_reads_what_nothing_told_of_before_it_calls_it_different(
+    disks: Disks, mode: str, tmp_path: Path
+) -> None:
+    """One store that stays, one file into which somebody stores all the time, an inode flag. The comparison that runs
+    by itself would mend them too, half a minute later and after a warning; it is not waited for here."""
+    for name in ("stays", "restless"):
+        (disks.source / name).write_bytes(os.urandom(SIZE))
+    (disks.source / "flagged").write_bytes(b"flags")
+    storer = Storer(disks.source / "stays")
+    restless = subprocess.Popen(
+        [sys.executable, "-c", RESTLESS, str(disks.source / "restless")], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert restless.stdout is not None and restless.stdout.readline() == "mapped\n"
+        with LivePair([(disks.source, disks.target)], tmp_path, capture=mode) as pair:
+            pair.wait_following()
+            storer.store(100, "makes-the-page-dirty")
+            storer.store(200, "nothing-tells-of-this")
+            syscalls.change_flags(os.fsencode(disks.source / "flagged"), add=NODUMP)
+            for _ in range(3):
+                verdict = ask(os.fsencode(pair.states["source"]), "verify", 120)
+                assert verdict["differences"] == 0, verdict["listing"]
+            assert b"nothing-tells-of-this" in (disks.target / "stays").read_bytes()
+            assert flags_of(disks.target / "flagged") & NODUMP
+            assert "differences, e.g." not in pair.tail(), "the rolling comparison came first"
+    finally:
+        restless.kill()
+        restless.communicate()
+        storer.close()
