@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from livelift.errors import CorruptError
+from livelift.index.untimed import Untimed
 from livelift.log.segment import REMEDY
 from livelift.merge.blocks import DIGEST
 from livelift.model.entry import Stamp, stamp_of
@@ -78,6 +79,7 @@ class TreeIndex:
         self._db.execute("BEGIN")
         self.lsn = self.meta("lsn")
         self.count = int(self._db.execute("SELECT count(*) FROM entry").fetchone()[0])
+        self.untimed = Untimed()
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
@@ -184,8 +186,10 @@ class TreeIndex:
                 if kind is Kind.FILE and self._stamp(body.oid, a.mode, stamp):
                     pass  # a known one, written anew
                 elif a.nlink == 1:
+                    self.untimed.add(body.parent)
                     fresh.append((body.parent, body.name, body.oid, a.mode, *stamp))
                 else:
+                    self.untimed.add(body.parent)
                     self._flush(fresh)
                     self._insert((body.parent, body.name, body.oid, a.mode, *stamp))
                     self._stamp(body.oid, a.mode, stamp)
@@ -220,6 +224,7 @@ class TreeIndex:
 
     def _one(self, record: Record) -> None:
         body, kind = record.body, record.kind
+        self.untimed.fold(kind, body)
         match body:
             case Make():
                 # A regular file that was only created has no content yet: its stamp says so until content arrives.
@@ -370,13 +375,16 @@ class TreeIndex:
 
     def clear(self, lsn: int) -> None:
         """Know nothing, as of ``lsn``."""
+        self.untimed.clear()
         self._db.execute("DELETE FROM entry")
         self._db.execute("DELETE FROM blocks")
         self.count = 0
         self.lsn = lsn
 
     def commit(self) -> None:
-        """Only after the spool is synced up to ``lsn``: the index must never know more than the log."""
+        """Only after the spool is synced up to ``lsn``: the index must never know more than the log. What is untimed
+        outlives the process as a stamp that is not trusted."""
+        self._db.executemany("UPDATE entry SET ctime=0 WHERE oid=?", [(oid,) for oid in self.untimed])
         self.set_meta("lsn", self.lsn)
         self._db.execute("COMMIT")
         self._db.execute("BEGIN")

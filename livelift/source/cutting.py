@@ -55,7 +55,7 @@ class Cutting:
         if set(agent.choice.blind_to) - COMPARED:
             agent.walker.add(0, True)  # what no event told: changed stamps
         agent.drain.settle(deadline)
-        agent.house.purge_limbo()
+        agent.drain.wait_until(agent.house.purge_limbo, deadline, "what left its directory to be found")
         agent.drain.settle(deadline)
         lsn = agent.journal.put(Kind.FENCE, Mark("cutover"))
         agent.drain.wait_applied(lsn, deadline)

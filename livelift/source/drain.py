@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from livelift.errors import StateError, UnreachableError
 from livelift.lifecycle.states import State
+from livelift.source.times import tell_times
 
 if TYPE_CHECKING:
     from livelift.source.agent import SourceAgent
@@ -31,6 +32,7 @@ class Drain:
             while quiet < 2:
                 self._agent.check()
                 self.wait_until(lambda: self._agent.follower.sync(self._agent.capture, 1.0), deadline, "the capture")
+                tell_times(self._agent.journal, self._agent.brackets, self._agent.dirty)
                 self.wait_until(self.is_settled, deadline, "what changed to be read")
                 quiet += 1
                 if not self.is_settled():

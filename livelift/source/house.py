@@ -9,6 +9,7 @@ from livelift.lifecycle.states import State
 from livelift.model.entry import limbo
 from livelift.model.record import Kind, Mark
 from livelift.protocol.messages import Renew
+from livelift.source.times import tell_times
 
 if TYPE_CHECKING:
     from livelift.source.agent import SourceAgent
@@ -46,6 +47,7 @@ class House:
                     channel.send(Renew(agent.trust.begin_renewal()))
             if time.monotonic() - committed >= COMMIT_EVERY:
                 agent.journal.commit()
+                tell_times(agent.journal, agent.brackets, agent.dirty)
                 committed = time.monotonic()
             # During the base copy too: a big file below a directory in limbo would wait for the purge, and the end of
             # the base copy for that file.
@@ -67,20 +69,22 @@ class House:
             if oid <= 0 and agent.walker.queue.idle() and agent.follower.failure is None and not agent.collapse_reason:
                 agent.gaps.close(oid)
 
-    def purge_limbo(self) -> None:
-        """What nobody claimed is gone from the source: what waited before everything captured so far was processed."""
+    def purge_limbo(self) -> bool:
+        """What nobody claimed is gone from the source: what waited before everything captured so far was processed.
+        False: something waits, and may still be claimed."""
         agent = self._agent
         index = agent.journal.index
         with agent.journal.lock:
             places = [limbo(number) for number in range(len(agent.config.maps))]
             waiting = [(place, name) for place in places for name, _ in index.children(place)]
-        if not waiting or not agent.follower.sync(agent.capture, 10):
-            return
-        if not agent.walker.queue.idle() or agent.follower.waits:
-            return
+        if not waiting:
+            return True
+        if not agent.follower.sync(agent.capture, 10) or not agent.walker.queue.idle() or agent.follower.waits:
+            return False
         for place, name in waiting:
             with agent.journal.lock:
                 agent.follower.remove(place, name, 0)
+        return True
 
     def watch_mappings(self) -> None:
         agent = self._agent

@@ -220,11 +220,11 @@ class SourceVerifier:
                     continue
                 agent.gaps.open(oid, "verification", difference.field)
                 agent.healer.reissue(oid)
-                if index.is_dir(oid):
-                    agent.healer.reissue_tree(oid) if difference.field == MISSING else agent.walker.add(oid, False)
-                else:
-                    agent.dirty.add(oid, True)
-        for directory in robbed:  # the removal has changed its times on the target
+                if index.is_dir(oid) and difference.field == MISSING:
+                    agent.healer.reissue_tree(oid)
+                else:  # of a directory the attributes, whatever the index knows, and then its names
+                    agent.dirty.add(oid, not index.is_dir(oid))
+        for directory in robbed:
             agent.gaps.open(directory, "verification", EXTRA)
             agent.walker.add(directory, False)
 

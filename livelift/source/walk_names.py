@@ -144,14 +144,20 @@ class Names:
         """The merge lock is held. Returns the directories that are new to the log."""
         known = self._journal.index.which([seen.oid for _, _, seen in found])
         records: list[Record] = []
+        settled: list[tuple[Listing, bytes]] = []
         for job, name, seen in found:
             a = seen.attributes
             if rescan or seen.oid in known or (a.nlink > 1 and not a.is_dir) or a.is_file:
-                self._settle(job, name)
+                settled.append((job, name))
             else:
+                # Met again in one of the directories behind, it has moved between two listings: made twice, it would
+                # stay two objects for the log, and a directory could come to lie in itself.
+                known.add(seen.oid)
                 records.append(Record(make_kind(a.mode), Make(seen.oid, job.oid, name, a)))
         if records:
             self._journal.emit(records)
+        for job, name in settled:
+            self._settle(job, name)
         return [r.body.oid for r in records if r.kind is Kind.MKDIR]  # type: ignore[union-attr]
 
     def _look(self, fd: int, name: bytes) -> Seen | None:

@@ -319,3 +319,39 @@ def test_a_file_whose_content_is_not_known_stays_so(index):
     index.apply([make(7, 2, b"f")])
     index.wrote(Kind.WRITE, wrote(Kind.WRITE, 0, 8))
     assert index.unsure_of(7)
+
+
+def test_directories_whose_times_only_the_replay_has_set(tmp_path):
+    """Names of them are told behind the last word about their attributes: that holds over a crash."""
+    path = os.fsencode(tmp_path / "index")
+    index = TreeIndex(path)
+
+    def told(*oids: int) -> list[Record]:
+        return [Record(Kind.ATTRIBUTES, SetAttributes(oid, 1, b"-", attributes(DIRECTORY))) for oid in oids]
+
+    made = [make(oid, 1, b"%d" % oid, DIRECTORY) for oid in (10, 11, 12)]
+    changes: list[tuple[list[Record], set[int]]] = [
+        ([*made, *told(1, 10, 11, 12)], set()),
+        ([base(20, 10, b"a")], {10}),
+        (told(10), set()),
+        ([base(21, 10, b"l", nlink=2)], {10}),
+        ([*told(10), Record(Kind.LINK, Link(21, 11, b"l", 10, b"l"))], {11}),
+        ([*told(11), make(22, 11, b"c")], {11}),
+        ([*told(11), Record(Kind.RENAME, Rename(20, 10, b"a", 12, b"a"))], {10, 12}),
+        ([*told(12), Record(Kind.UNLINK, Unlink(22, 11, b"c"))], {10, 11}),
+        ([Record(Kind.UNLINK, Unlink(21, 11, b"l")), Record(Kind.RMDIR, Unlink(11, 1, b"11"))], {10, 1}),
+        ([Record(Kind.FILE, BaseFile(20, 12, b"a", attributes(ctime=9)))], {10, 1}),  # known: written anew
+    ]
+    for records, expected in changes:
+        index.apply(records)
+        assert set(index.untimed) == expected, records
+    before = index.of(10)
+    assert before is not None and before.stamp.ctime
+    index.commit()
+    index.close()
+    index = TreeIndex(path)
+    after = index.of(10)
+    assert after is not None and not after.stamp.ctime, "the next walk tells its attributes again"
+    index.clear(5)
+    assert not index.untimed
+    index.close()
