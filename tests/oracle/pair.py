@@ -25,13 +25,12 @@ from typing import Any, Literal, NamedTuple
 from livelift.control.client import ask
 from livelift.errors import LiveliftError
 from tests.oracle.proxy import TcpProxy
+from tests.oracle.slow import SLOW
 
 ROOT = Path(__file__).resolve().parents[2]
 LIVELIFT = (sys.executable, "-m", "livelift")
 
 Side = Literal["source", "target"]
-SLOW = float(os.environ.get("LIVELIFT_SLOW", "1"))
-"""How many times longer everything may take: in an emulated machine, 10."""
 
 
 class Status(NamedTuple):

@@ -13,6 +13,8 @@ from pathlib import Path
 from tests.oracle import syscalls
 
 DEEP = b"beyond-path-max"
+HUGE = b"holes/sparse"
+"""Three gibibytes, nearly all of them a hole."""
 """Holds the path longer than PATH_MAX: rsync cannot see into it, so its verdict leaves it out."""
 
 _NAMES = (
@@ -157,7 +159,7 @@ class _Builder:
 
     def holes(self) -> None:
         os.mkdir(self.at(b"holes"))
-        sparse = self.file(b"holes/sparse", b"")
+        sparse = self.file(HUGE, b"")
         with open(sparse, "r+b") as file:
             for offset in (0, 1 << 20, (5 << 20) + 123, 3 << 30):
                 file.seek(offset)

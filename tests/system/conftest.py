@@ -15,7 +15,8 @@ from livelift.demo.fence import hierarchy
 from livelift.platform.linux.cgroups import Freezer
 from tests.loopfs import loop_filesystem
 from tests.oracle import trees
-from tests.oracle.pair import SLOW, why_unavailable
+from tests.oracle.pair import why_unavailable
+from tests.oracle.slow import SLOW
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,7 +18,8 @@ import pytest
 from livelift.capture.choose import choose
 from livelift.errors import PreflightError
 from tests.capture.conftest import volume_at
-from tests.oracle.pair import SLOW, LivePair
+from tests.oracle.pair import LivePair
+from tests.oracle.slow import SLOW
 
 pytestmark = [pytest.mark.system, pytest.mark.root, pytest.mark.timeout(1800), pytest.mark.usefixtures("agents")]
 
