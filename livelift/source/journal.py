@@ -39,6 +39,7 @@ class Journal:
         self._lost: list[int] = []
         self.spool = Spool(directory, job, cap, memory=memory, on_elided=self._lost.extend)
         self.index = index
+        self.spool.folded(index.lsn)
         self._on_collapse = on_collapse
         self.position: Callable[[], int] = lambda: 0
         self.late = 0
@@ -48,8 +49,8 @@ class Journal:
     def recover(self) -> bool:
         """Fold what the spool has beyond the index (a crash between the two). False: the log is shorter than the index
         (a power cut took its unsynced tail), or it was given up since (`quarantine`, a crash in `collapse`), so the
-        index knows what nobody can replay: compare everything again."""
-        if self.index.lsn > self.spool.last_lsn:
+        index knows what nobody can replay, or it begins behind what the index knows: compare everything again."""
+        if self.index.lsn > self.spool.last_lsn or self.index.lsn + 1 < self.spool.oldest_lsn:
             return False
         given_up = False
 
@@ -113,6 +114,8 @@ class Journal:
         with self.lock:
             self.spool.sync()
             self.index.commit()
+            lsn = self.index.lsn
+        self.spool.folded(lsn)
 
     def close(self) -> None:
         with self.lock:

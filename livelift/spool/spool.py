@@ -13,8 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from livelift.errors import StateError, StoreError, WireError
-from livelift.log.batch import Batch, batch_after, batch_elided, make_batch, make_stored, split_blob
-from livelift.log.crc import Buffer
+from livelift.log.batch import Batch, batch_after, batch_elided, make_batch, make_stored
 from livelift.log.segment import REMEDY
 from livelift.model.record import RELOADABLE, Gap, Kind, Record
 from livelift.platform.system import os
@@ -24,7 +23,7 @@ from livelift.spool.files import SegmentFile, Spot, read_batch, sync_directory
 from livelift.spool.pressure import Heat, SpoolFullError
 from livelift.spool.repair import iterate, quarantine
 from livelift.spool.state import StateFile, take_lock
-from livelift.spool.tail import Tail
+from livelift.spool.tail import Tail, filled
 
 __all__ = ["Spool", "SpoolFullError", "iterate", "quarantine"]
 
@@ -75,6 +74,7 @@ class Spool:
             os.close(self._lock_fd)
             raise
         self._acked = self._state.acked
+        self._folded = 1 << 63
         try:
             self._chain.recover(self._acked, self._state.floor)
             self._logical = 0  # bytes ever appended, payloads counted even where the disk has them elided
@@ -248,7 +248,7 @@ class Spool:
             os.close(fd)
         self._cursor = (segment, behind)
         if held is not None and blobs is not None:
-            batch = _filled(held.batch, blobs, batch)
+            batch = filled(held.batch, blobs, batch)
         return batch if batch.first_lsn == wanted else batch_after(batch, wanted - 1)
 
     def sent(self, lsn: int) -> None:
@@ -258,24 +258,35 @@ class Spool:
             self._lock.notify_all()
 
     def acked(self, lsn: int) -> None:
-        """Everything up to ``lsn`` is durable on the target: whole segments below it go. Lower than before: ignored."""
+        """Everything up to ``lsn`` is durable on the target: whole segments below it go, if the index has them too
+        (`folded`). Lower than before: ignored."""
+        with self._lock:
+            if lsn > self._chain.last_lsn:
+                raise WireError(f"the target acknowledges LSN {lsn}, the last one is {self._chain.last_lsn}")
+            if lsn <= self._acked or self._closed:
+                return
+            self._acked = lsn
+            self._tail.forget(lsn)
+            place = bisect_left(self._marks, (lsn + 1, 0)) - 1
+            if place > 0:
+                del self._marks[:place]
+            self._lock.notify_all()
+        self._trim()
+
+    def folded(self, lsn: int) -> None:
+        """An index of the log is durable up to ``lsn``: it is folded on from there after a crash, so what comes behind
+        stays from the first call on."""
+        with self._lock:
+            self._folded = lsn
+        self._trim()
+
+    def _trim(self) -> None:
         with self._trim_lock:
             with self._lock:
-                if lsn > self._chain.last_lsn:
-                    raise WireError(f"the target acknowledges LSN {lsn}, the last one is {self._chain.last_lsn}")
-                if lsn <= self._acked or self._closed:
-                    return
-                self._acked = lsn
-                self._tail.forget(lsn)
-                place = bisect_left(self._marks, (lsn + 1, 0)) - 1
-                if place > 0:
-                    del self._marks[:place]
-                doomed = self._chain.below(lsn)
-                self._lock.notify_all()
+                doomed = [] if self._closed else self._chain.below(min(self._acked, self._folded))
             if not doomed:
                 return
-            # First what tells that they may be missing, then the newest (it carries the LSN on), then they go.
-            self._save_acked(lsn)
+            self._save_acked(self._acked)  # first what tells that they may be missing, then the newest (it carries the LSN)
             self.sync()
             with self._lock:
                 doomed = self._chain.take(doomed)
@@ -387,9 +398,3 @@ class Spool:
         self._chain.close()
         self._state.close()
         os.close(self._lock_fd)
-
-
-def _filled(batch: Batch, blobs: list[Buffer | None], stored: Batch) -> Batch:
-    """A batch of which memory has the base content and the disk the rest."""
-    rest = iter(split_blob(stored.heads, stored.blobs[0] if stored.blobs else b""))
-    return Batch(batch.first_lsn, batch.count, batch.heads, [next(rest) if blob is None else blob for blob in blobs])

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import deque
 
-from livelift.log.batch import Batch, heads_of
+from livelift.log.batch import Batch, heads_of, split_blob
 from livelift.log.crc import Buffer
 from livelift.model.record import RELOADABLE
 
@@ -103,3 +103,9 @@ class Tail:
             held.batch = Batch(held.batch.first_lsn, held.batch.count, held.batch.heads, [])
             self.bytes -= held.movable
             held.movable = -1
+
+
+def filled(batch: Batch, blobs: list[Buffer | None], stored: Batch) -> Batch:
+    """A batch of which memory has the base content and the disk the rest."""
+    rest = iter(split_blob(stored.heads, stored.blobs[0] if stored.blobs else b""))
+    return Batch(batch.first_lsn, batch.count, batch.heads, [next(rest) if blob is None else blob for blob in blobs])

@@ -13,6 +13,7 @@ from livelift.model.record import BaseFile, Kind, Make, Range, Record
 from livelift.source.gaps import Gaps
 from livelift.source.journal import Journal
 from livelift.spool.repair import iterate
+from livelift.spool.spool import Spool
 from tests.source.fakes import Time, directory, file
 
 Opener = Callable[..., Journal]
@@ -79,6 +80,34 @@ def test_an_index_that_is_ahead_of_its_log_says_so(open_journal, tmp_path):
     crash(journal)
     os.rename(tmp_path / "spool", tmp_path / "gone")
     assert open_journal().recover() is False
+
+
+def test_what_the_index_has_not_durably_stays_in_the_log(open_journal, tmp_path):
+    """The target had acknowledged it, whole segments of it were deleted, the agent was killed, and the index was folded
+    on from behind a hole: directories that the log had moved were moved once more, and came to lie in each other."""
+    journal = open_journal(cap=1 << 16)  # segments of 8 KiB
+    fill(journal, 200)
+    journal.spool.acked(200)
+    assert journal.spool.oldest_lsn == 1
+    crash(journal)
+    again = open_journal(cap=1 << 16)
+    assert again.recover()
+    assert again.index.count == 200
+    assert again.spool.oldest_lsn > 1, "recover has committed: what is acknowledged goes"
+    fill(again, 200, 200)
+    again.spool.acked(400)
+    assert again.spool.oldest_lsn <= 201
+    again.commit()
+    assert again.spool.oldest_lsn > 201
+
+
+def test_a_log_that_begins_behind_what_the_index_knows_says_so(open_journal, tmp_path):
+    journal = open_journal(cap=1 << 16)
+    fill(journal, 200)
+    crash(journal)
+    with Spool(os.fsencode(tmp_path / "spool"), "0123abcd") as spool:
+        spool.acked(200)
+    assert open_journal(cap=1 << 16).recover() is False
 
 
 def test_commit_never_lets_the_index_know_more_than_the_synced_log(open_journal, monkeypatch):
