@@ -286,7 +286,7 @@ class Spool:
                 doomed = [] if self._closed else self._chain.below(min(self._acked, self._folded))
             if not doomed:
                 return
-            self._save_acked(self._acked)  # first what tells that they may be missing, then the newest (it carries the LSN)
+            self._save_acked(self._acked)  # first what says that they may be missing, then the newest, then they go
             self.sync()
             with self._lock:
                 doomed = self._chain.take(doomed)
