@@ -95,5 +95,8 @@ def control(faults: Sequence[Fault]) -> str:
     """The same tests without a fault: empty if all pass, else what they say."""
     plain = sorted({fault.test for fault in faults if not fault.keyword})
     with copy() as root:
-        done = pytest_in(root, plain, limit=CONTROL)
-    return "" if done.returncode == 0 else done.stdout[-3000:] + done.stderr[-1000:]
+        for _ in range(2):  # some measure time, on a machine that does other things: twice is no accident
+            done = pytest_in(root, plain, limit=CONTROL)
+            if done.returncode == 0:
+                return ""
+    return done.stdout[-3000:] + done.stderr[-1000:]
