@@ -32,6 +32,11 @@ def is_cold(st: os.stat_result) -> bool:
     return st.st_size >= DIRECT_FROM and time.time() - st.st_mtime > DIRECT_QUIET
 
 
+def is_racy(attributes: Attributes) -> bool:
+    """To be asked before the content is read: a change during a long reading may fall into the tick of the stamp."""
+    return time.time_ns() - attributes.ctime < RACY
+
+
 class BigFiles:
     """``stop``: set when the agent ends; a reading in progress is then given up (the next start reads it again)."""
 
@@ -45,6 +50,7 @@ class BigFiles:
     def base(self, oid: int, fd: int, st: os.stat_result, at: int, gap: int) -> None:
         """The whole content of a big file, bracketed; its payload is never spooled."""
         attributes = attributes_of_fd(fd, st)
+        racy = is_racy(attributes)
         allocated = allocated_extents(fd, st.st_size) if st.st_blocks else []
         since = self._mark(Kind.BASE_BEGIN, oid, attributes, 0, ())
         new = Digests(block_size(st.st_size))
@@ -62,7 +68,7 @@ class BigFiles:
         with self._journal.lock:
             if self._journal.index.place(oid) is None or self.outdated(oid, gap, at):
                 return
-            if time.time_ns() - attributes.ctime < RACY:
+            if racy:
                 self._journal.index.set_racy(oid)
             self._journal.index.set_blocks(oid, new.block, bytes(new.value))
             self._gaps.close(oid)

@@ -19,7 +19,7 @@ from livelift.model.problem import Problem
 from livelift.model.record import BaseFile, Kind, Link, Make, Range, Record, SetAttributes, Unlink
 from livelift.platform.system import os
 from livelift.ports import Event
-from livelift.source.bigfiles import RACY, BigFiles, is_cold
+from livelift.source.bigfiles import BigFiles, is_cold, is_racy
 from livelift.source.content import Digests, Part, is_plain, parts_of, read_exactly, wants_digests
 from livelift.source.dirty import Dirty, Mark
 from livelift.source.edge import attributes_at, attributes_of_fd
@@ -224,14 +224,14 @@ class Changes:
                 if st.st_nlink == 1 and is_plain(st):
                     return self._whole(oid, attributes, [], mark, gap, read_exactly(fd, 0, st.st_size))
                 return self._whole(oid, attributes, list(parts_of(fd, st, stamp.size, old, None)), mark, gap)
-            elided = False
+            elided, racy = False, is_racy(attributes)
             for part in parts_of(fd, st, stamp.size, old, new):
                 self._bytes += len(part.payload)
                 lost = self._big.emit(oid, part, mark.first)
                 if lost is None:
                     return None
                 elided = elided or oid in lost
-            self._finish(oid, attributes, mark.first, new, gap)
+            self._finish(oid, attributes, mark.first, new, gap, racy)
             if elided:
                 self._full(oid, mark)
             return None
@@ -271,9 +271,8 @@ class Changes:
 
     # -- into the log ------------------------------------------------------------------------------------------------
 
-    def _finish(self, oid: int, attributes: Attributes, at: int, new: Digests, gap: int) -> None:
+    def _finish(self, oid: int, attributes: Attributes, at: int, new: Digests, gap: int, racy: bool) -> None:
         """The end of a big file's changes."""
-        racy = time.time_ns() - attributes.ctime < RACY
         with self._journal.lock:
             index = self._journal.index
             place = index.place(oid)
@@ -292,7 +291,7 @@ class Changes:
     ) -> Ready:
         """A small file with its content (``content``: all of it in one run, for one record), or with neither any
         object's attributes alone."""
-        racy = time.time_ns() - attributes.ctime < RACY
+        racy = is_racy(attributes)
         self._bytes += sum(len(p.payload) for p in parts) + len(content or b"")
 
         def records() -> list[Record]:
