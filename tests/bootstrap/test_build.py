@@ -112,6 +112,28 @@ def test_a_damaged_cache_is_made_anew(agent: Path, tmp_path: Path) -> None:
     assert copies(cache) == [place]
 
 
+def test_what_has_been_compared_in_this_boot_is_known_by_its_stamp(agent: Path, tmp_path: Path) -> None:
+    """10 s of every command went into digests where the processor was emulated. A power cut may leave a file with its
+    size and without its content, so the next boot compares again."""
+    cache = tmp_path / "cache"
+    for _ in range(2):  # unpacked; compared
+        run(agent, "--version", LIVELIFT_CACHE=cache)
+    (place,) = copies(cache)
+    (seen,) = cache.glob("*.seen")
+    boot, *stamps = json.loads(seen.read_bytes())
+    changed = place / "livelift/__init__.py"
+    before = changed.stat()
+    changed.write_text(changed.read_text().replace("0.1.0", "66.6.6"))  # another size, or Python runs its cached code
+    after = changed.stat()
+    which = stamps.index([before.st_size, before.st_mtime_ns, before.st_ctime_ns, before.st_ino])
+    stamps[which] = [after.st_size, after.st_mtime_ns, after.st_ctime_ns, after.st_ino]
+    seen.write_text(json.dumps([boot, *stamps]))
+    assert run(agent, "--version", LIVELIFT_CACHE=cache).stdout == "livelift 66.6.6\n", "by its stamp alone"
+    seen.write_text(json.dumps(["another boot", *stamps]))
+    assert run(agent, "--version", LIVELIFT_CACHE=cache).stdout == "livelift 0.1.0\n"
+    assert copies(cache) == [place]
+
+
 def test_a_cache_that_others_can_enter_is_refused(agent: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     cache.mkdir()
