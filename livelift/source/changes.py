@@ -158,7 +158,7 @@ class Changes:
             if stat.S_ISREG(known.mode):
                 made = self._file(oid, place, known.stamp, old, mark, lane, gap)
             else:
-                made = self._other(oid, place, stat.S_ISDIR(known.mode), mark, gap)
+                made = self._other(oid, place, stat.S_IFMT(known.mode), mark, gap)
             if alone and made is not None:
                 made = made._replace(bracket=False)
             self.problems.pop(oid, None)
@@ -238,15 +238,15 @@ class Changes:
         finally:
             os.close(fd)
 
-    def _other(self, oid: int, place: tuple[int, bytes], directory: bool, mark: Mark, gap: int) -> Ready | None:
-        if directory:
+    def _other(self, oid: int, place: tuple[int, bytes], kind: int, mark: Mark, gap: int) -> Ready | None:
+        if kind == stat.S_IFDIR:
             with self._live.directory(oid) as fd:
                 attributes = attributes_of_fd(fd, os.fstat(fd))
         else:
             with self._live.directory(place[0]) as fd:
                 st = os.stat(place[1], dir_fd=fd, follow_symlinks=False)
-                if self._live.object_of(st) != oid:
-                    raise Moved(oid)
+                if self._live.object_of(st) != oid or stat.S_IFMT(st.st_mode) != kind:
+                    raise Moved(oid)  # its number was used again, and that is yet to be told
                 attributes = attributes_at(fd, place[1])
             if (stat.S_ISLNK(st.st_mode) or st.st_rdev) and (mark.content or not self.exact):
                 self._again_whole(oid, attributes, mark.first)
@@ -276,7 +276,7 @@ class Changes:
         with self._journal.lock:
             index = self._journal.index
             place = index.place(oid)
-            if place is None:
+            if place is None or index.type_of(oid) != stat.S_IFREG:
                 return
             self._journal.emit([Record(Kind.ATTRIBUTES, SetAttributes(oid, *place, attributes), b"", at)])
             if self._big.outdated(oid, gap, at):
@@ -297,6 +297,9 @@ class Changes:
         def records() -> list[Record]:
             place = self._journal.index.place(oid)
             if place is None:
+                return []
+            if self._journal.index.type_of(oid) != stat.S_IFMT(attributes.mode):  # another object has the number now
+                self._dirty.add(oid, True, mark.first)
                 return []
             if content is not None:
                 if len(self._journal.index.places(oid)) == 1:

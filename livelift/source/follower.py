@@ -219,6 +219,8 @@ class Follower:
 
     def _name(self, event: Named, swap: int) -> None:
         """``swap``: the second object of an exchange, or 0."""
+        # Even if it shows nothing: what the event made has gone on, and the log says so when that has been told.
+        self._journal.late = self._journal.position()
         index, namer = self._journal.index, self._namer
         parent_known = bool(event.parent) and index.is_dir(event.parent)
         target_known = bool(event.new_parent) and index.is_dir(event.new_parent)

@@ -103,6 +103,10 @@ class ToldContent:
         # Content of a new file may come before the removal of what had its inode number.
         if place is None or (isinstance(body, Range | Reflink) and index.type_of(body.oid) != stat.S_IFREG):
             return None
+        # Told of what got this inode number: its name waits to be looked at, with its attributes. The index must not
+        # take another type for what the target has.
+        if isinstance(body, Changed) and body.mode is not None and stat.S_IFMT(body.mode) != index.type_of(body.oid):
+            return None
         if not isinstance(body, Reflink):
             return msgspec.structs.replace(body, parent=place[0], name=place[1])
         source = index.place(body.source_oid)

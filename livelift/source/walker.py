@@ -244,7 +244,7 @@ class Walker:
                 changed = []
                 for oid, attributes in records:
                     found = self._journal.index.entry(oid)
-                    if found is not None and stamp_of(attributes) != found[1].stamp:
+                    if found is not None and found[1].is_dir and stamp_of(attributes) != found[1].stamp:
                         parent, known = found
                         changed.append(Record(Kind.ATTRIBUTES, SetAttributes(oid, parent, known.name, attributes)))
                 if changed:

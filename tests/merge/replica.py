@@ -6,7 +6,18 @@ import stat
 from typing import Any
 
 from livelift.model.entry import limbo
-from livelift.model.record import BaseFile, Kind, Link, Make, Range, Record, Rename, Unlink
+from livelift.model.record import (
+    BaseFile,
+    Changed,
+    Kind,
+    Link,
+    Make,
+    Range,
+    Record,
+    Rename,
+    SetAttributes,
+    Unlink,
+)
 
 
 class Thing:
@@ -63,6 +74,15 @@ class Replica:
                 thing = self.names(parent)[name]
                 assert thing.oid == oid and thing.names is None
                 thing.version = offset
+            case Changed(oid, parent, name, mode):
+                self.attributes(oid, parent, name, mode or 0)
+            case SetAttributes(oid, parent, name, a):
+                self.attributes(oid, parent, name, a.mode)
+
+    def attributes(self, oid: int, parent: int, name: bytes, mode: int) -> None:
+        thing = self.names(parent)[name]
+        assert thing.oid == oid
+        assert not mode or stat.S_ISDIR(mode) == (thing.names is not None), f"{name!r}: attributes of another type"
 
     def rename(self, body: Rename) -> None:
         old, new = self.names(body.parent), self.names(body.new_parent)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.merge.test_model import Monkey, setups, some, steps
-from tests.merge.world import World
+from tests.merge.world import Node, World
 
 
 def catch_up(world: World) -> None:
@@ -73,3 +73,37 @@ def test_when_nothing_is_read_every_position_is_a_cut(rng: random.Random):
             assert world.journal.late == late, "something was read"
             assert world.dirty.content() == 0
             world.check()
+
+
+def with_a_number_that_is_used_again() -> tuple[World, Node]:
+    """A file is in limbo when its inode number becomes a directory's; of that nothing has been told yet."""
+    world = World(reuse=True, ordered=True)
+    directory = world.create(world.root, b"d", is_dir=True)
+    file = world.create(world.root, b"f")
+    world.begin()
+    world.quiesce()
+    world.follower.set_aside(world.root.oid, b"f", 0)
+    world.remove(world.root, b"f")
+    assert world.create(directory, b"c", is_dir=True).oid == file.oid
+    return world, directory
+
+
+def test_a_look_that_shows_nothing_is_ahead_all_the_same():
+    """What the event made is elsewhere by now: no position is a cut until that has been told."""
+    world, directory = with_a_number_that_is_used_again()
+    world.rename(directory, b"c", world.root, b"c")
+    for _ in range(2):
+        world.deliver(1)  # judged by the pictures
+    assert world.journal.late > world.passed
+    world.check()
+
+
+def test_the_mode_of_what_got_the_number_is_not_taken_for_that_of_the_old_object():
+    world, directory = with_a_number_that_is_used_again()
+    world.chmod(directory.names[b"c"], directory, b"c")
+    number = directory.names[b"c"].oid
+    world.brackets.open(directory.oid)
+    world.deliver()  # the name waits for the listing, the mode does not
+    assert not world.index.is_dir(number)
+    world.follower.reopen(directory.oid)
+    world.check()

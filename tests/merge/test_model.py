@@ -69,7 +69,9 @@ class Monkey:
             target = directories[b % len(directories)]
             if name not in target.names:
                 world.link(node, target, name)
-        elif what == 7 and not node.is_dir:
+        elif what == 7 and (node.is_dir or b % 4 == 0):
+            world.chmod(node, parent, old)
+        elif what == 7:
             world.write(node, parent, old)
 
     def act(self, what: int, a: int, b: int, c: int) -> None:

@@ -21,7 +21,7 @@ from livelift.capture.repeats import Repeats
 from livelift.merge.brackets import Brackets
 from livelift.merge.names import Seen
 from livelift.model.entry import Attributes, limbo, object_id, stamp_of
-from livelift.model.record import BaseFile, Body, Kind, Make, Range, Record, Rename, SetAttributes, Unlink
+from livelift.model.record import BaseFile, Body, Changed, Kind, Make, Range, Record, Rename, SetAttributes, Unlink
 from livelift.ports import Dirty as DirtyEvent
 from livelift.ports import Event, Exact, Lost, Named, Op
 from livelift.source import follower as follower_module
@@ -256,6 +256,12 @@ class World:
         node.version = self._version
         self._event(DirtyEvent(node.oid, True, parent.oid if parent else 0, name))
         self._tell(Kind.WRITE, Range(node.oid, 0, b"", node.version, 0))
+        self._done()
+
+    def chmod(self, node: Node, parent: Node, name: bytes) -> None:
+        """The kernel tells the mode with the type in it. No picture shows it; a record on another object is found."""
+        self._event(DirtyEvent(node.oid, False, parent.oid, name))
+        self._tell(Kind.CHANGED, Changed(node.oid, 0, b"", node.attributes().mode))
         self._done()
 
     # -- the capture -------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import stat
 import threading
 from types import SimpleNamespace
 
@@ -39,7 +40,7 @@ def test_a_file_with_a_name_that_is_still_to_go_is_written_in_place():
     changes = object.__new__(Changes)
     changes._bytes = 0
     places = [(2, b"one"), (3, b"two")]
-    index = SimpleNamespace(place=lambda oid: places[0], places=lambda oid: places)
+    index = SimpleNamespace(place=lambda oid: places[0], places=lambda oid: places, type_of=lambda oid: stat.S_IFREG)
     changes._journal = SimpleNamespace(lock=threading.RLock(), index=index)
     attributes = Attributes(0o100644, 0, 0, 4, 0, 0, 0)
     mark = Mark(True, 5, None, 0)
@@ -49,3 +50,14 @@ def test_a_file_with_a_name_that_is_still_to_go_is_written_in_place():
     made = changes._whole(7, attributes, [], mark, 0, b"text")
     (record,) = made.records()
     assert record.kind is Kind.FILE and record.payload == b"text"
+
+
+def test_what_was_read_of_another_object_with_this_number_is_not_said():
+    """The number became a directory's between the reading and the log: it is read again."""
+    changes = object.__new__(Changes)
+    changes._bytes, changes._dirty = 0, Dirty(lambda: 0.0)
+    index = SimpleNamespace(place=lambda oid: (2, b"f"), type_of=lambda oid: stat.S_IFDIR)
+    changes._journal = SimpleNamespace(lock=threading.RLock(), index=index)
+    made = changes._whole(7, Attributes(0o100644, 0, 0, 4, 0, 0, 0), [], Mark(True, 5, None, 0), 0, b"text")
+    assert made.records() == []
+    assert len(changes._dirty) == 1
