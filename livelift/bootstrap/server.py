@@ -53,7 +53,7 @@ def takeover_findings(told: dict[str, Any]) -> list[Finding]:
 
 def lay_out(move: Move, source: ServerFacts, target: ServerFacts) -> Layout:
     places = [fs.mountpoint for fs in target.file_systems]
-    missing = move.remotes["source"].ask("look", directories=places)["missing"]
+    missing = move.remotes["source"].ask("look", directories=places, hash=False)["missing"]
     return layout(source, target, missing, move.job.without)
 
 

@@ -53,8 +53,11 @@ class Move:
         self.verdict: dict[str, Any] = {}
 
     def look(self, side: str) -> dict[str, Any]:
-        """What is on that machine now; kept in ``looks``."""
-        self.looks[side] = self.remotes[side].ask("look", directories=self.job.directories(side))
+        """What is on that machine now; kept in ``looks``. The digest of its agent file is made once: 10 s where the
+        processor is emulated, and after that only this process places one."""
+        known = self.looks.get(side, {}).get("agent")
+        found = self.remotes[side].ask("look", directories=self.job.directories(side), hash=known is None)
+        self.looks[side] = found if known is None else {**found, "agent": known}
         return self.looks[side]
 
     def run(self, dry_run: bool = False, after: Callable[[str], None] = lambda name: None) -> None:
@@ -90,6 +93,7 @@ class Move:
         """Copy the agent file; compared by digest on arrival."""
         size = self.agent.stat().st_size
         self.remotes[side].ask("place", self.agent, size=size, digest=self.digest)
+        self.looks[side]["agent"] = self.digest
         self.look(side)
 
     def preflight(self) -> None:

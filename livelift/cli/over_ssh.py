@@ -72,7 +72,7 @@ def _valued(verb: str) -> frozenset[str]:
 
 def _remove(job: Migration, remotes: dict[str, Remote], options: argparse.Namespace) -> int:
     """Both agents, the source's first: a fenced source is refused, and then nothing has been removed yet."""
-    looks = {side: remote.ask("look", directories=[]) for side, remote in remotes.items()}
+    looks = {side: remote.ask("look", directories=[], hash=False) for side, remote in remotes.items()}
     for side, remote in remotes.items():
         if looks[side]["job"]:
             words = ["remove", "--json", *(["--keep-fence"] if options.keep_fence else [])]
