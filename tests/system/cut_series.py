@@ -28,6 +28,8 @@ from tests.oracle.pair import ROOT, LivePair, environment
 from tests.system.banks import BANKS, Acknowledged
 
 DISK = Path("/dev/vda")
+PREPARED = "prepared"
+"""On the disk: the bank before its first transaction, made on this machine, which is thirty times faster."""
 
 
 class Verdict(NamedTuple):
@@ -55,8 +57,8 @@ def make(name: str, cuts: int, fstype: str, seed: int, late: bool, pause: float)
         source, target = left / "src", right / "dst"
         source.mkdir()
         target.mkdir()
+        run("cp", "-a", "--sparse=always", f"{right / PREPARED}/.", str(source))
         bank = BANKS[name](source)
-        bank.prepare()
         acknowledged = Path(work) / "acknowledged"
         program = [sys.executable, "-m", "tests.system.late_agent"] if late else None
         with LivePair([(source, target)], Path(work), capture="ebpf", source_program=program) as pair:
@@ -107,6 +109,10 @@ def judge(name: str, out: Path) -> Verdict:
     return Verdict(len(cuts), transactions, broken)
 
 
+def said(line: str) -> None:
+    print(line, flush=True)
+
+
 def series(name: str, suite: str, fstype: str, cuts: int, late: bool = False, pause: float = 3.0) -> Verdict:
     """Made under the kernel of ``suite``, judged here. AssertionError: they could not be made."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as scratch:
@@ -114,14 +120,15 @@ def series(name: str, suite: str, fstype: str, cuts: int, late: bool = False, pa
         with disk.open("wb") as file:
             file.truncate(8 << 30)
         run("mkfs.xfs", "-q", str(disk))
+        with mounted(disk, "-o", "loop") as place:
+            (place / PREPARED).mkdir()
+            BANKS[name](place / PREPARED).prepare()
         command = ["env", "LIVELIFT_SLOW=10", "LIVELIFT_BANK_PAUSE=0.3", f"PYTHONPATH={ROOT}", sys.executable, "-m"]
         command += ["tests.system.cut_series", name, "--make", "--cuts", str(cuts), "--fstype", fstype]
         command += ["--pause", str(pause), *(["--late"] if late else [])]
-        said: list[str] = []
         os.chdir(ROOT)
-        status = kernels.under(suite, command, disk=disk, timeout=3 * 3600, line=said.append)
-        assert status == 0, "\n".join(said[-60:])
-        print(*said, sep="\n")
+        status = kernels.under(suite, command, disk=disk, timeout=3 * 3600, line=said)
+        assert status == 0, f"exit status {status}: no series was made, see above"
         with mounted(disk, "-o", "loop") as out:
             verdict = judge(name, out)
     how = ", content read late" if late else ""

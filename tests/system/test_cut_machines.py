@@ -64,8 +64,12 @@ def run_there(suite: str, *arguments: str | Path) -> None:
     command = ["env", "LIVELIFT_SLOW=10", f"PYTHONPATH={ROOT}", "PYTHONDONTWRITEBYTECODE=1", sys.executable, "-m"]
     command += ["pytest", "-q", "-s", "-p", "no:cacheprovider", "--timeout=5000", *map(str, arguments)]
     said: list[str] = []
-    status = kernels.under(suite, command, timeout=3 * 3600, line=said.append)
-    print(*said, sep="\n")
+
+    def line(text: str) -> None:
+        print(text, flush=True)
+        said.append(text)
+
+    status = kernels.under(suite, command, timeout=3 * 3600, line=line)
     assert status == 0, "\n".join(said[-60:])
     assert not any("refuses BPF programs" in line for line in said)
 

@@ -70,6 +70,7 @@ while True:
 
 def judge_ladder(tree: Path) -> int:
     """That what was done first is there first; how far it had come."""
+
     def number(name: str, at: int = 0) -> int:
         return int(struct.unpack_from("<Q", (tree / name).read_bytes(), at)[0])
 

@@ -14,10 +14,14 @@ from pathlib import Path
 from tests.system.banks.bank import ACCOUNTS, PAUSE, Acknowledged, Bank, clients, filling, settled, transfer
 from tests.system.test_workloads import run
 
+SMALL = (
+    "--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M", "--aria-log-file-size=8M",
+    "--innodb-undo-tablespaces=0",
+)  # fmt: skip
 SERVER = (
-    "--skip-networking", "--skip-grant-tables", "--innodb-log-file-size=8M", "--innodb-buffer-pool-size=16M",
+    *SMALL, "--skip-networking", "--skip-grant-tables", "--skip-performance-schema",
     "--innodb-flush-log-at-trx-commit=1", "--innodb-max-dirty-pages-pct=5", "--innodb-io-capacity=400",
-    "--aria-log-file-size=8M", "--aria-pagecache-buffer-size=4M", "--key-buffer-size=1M",
+    "--aria-pagecache-buffer-size=4M", "--key-buffer-size=1M",
 )  # fmt: skip
 """Small files, and pages that are written soon after the log."""
 
@@ -69,7 +73,7 @@ class MariaDb(Bank):
         return done.stdout.strip()
 
     def prepare(self) -> None:
-        options = ["--no-defaults", "--user=root", f"--datadir={self._data}", "--skip-test-db"]
+        options = ["--no-defaults", "--user=root", f"--datadir={self._data}", "--skip-test-db", *SMALL]
         run("mariadb-install-db", *options, "--auth-root-authentication-method=normal", timeout=900)
         with self._server() as path:
             self._ask(path, "create database bank", "mysql")
