@@ -281,6 +281,7 @@ class Follower:
             # The walk is reading it under its first name: made here as well, it would become two files.
             self._postpone(parent, name, at, 0.2)
             return
+        self._journal.late = self._journal.position()  # even if there is nothing to say
         self.carry_out(self._namer.settle(parent, name, seen, self.map_of(parent)), at)
 
     def remove(self, parent: int, name: bytes, at: int) -> None:

@@ -241,6 +241,7 @@ class Walker:
                 self._trouble(job.oid, b"", error)
         try:
             with self._journal.lock:
+                self._journal.late = self._journal.position()  # a name that was not there may be told yet
                 changed = []
                 for oid, attributes in records:
                     found = self._journal.index.entry(oid)

@@ -107,3 +107,22 @@ def test_the_mode_of_what_got_the_number_is_not_taken_for_that_of_the_old_object
     assert not world.index.is_dir(number)
     world.follower.reopen(directory.oid)
     world.check()
+
+
+def test_a_listing_that_misses_a_name_is_ahead_all_the_same():
+    """It was moved between the listing and the look, and moved back since: that has not been told yet."""
+    world = World(ordered=True)
+    directory = world.create(world.root, b"d", is_dir=True)
+    world.begin()
+    while not world.lister:
+        world.step_walk()
+    world.rename(world.root, b"d", world.root, b"e")
+    for _ in range(3):  # the listing has it as e
+        world.step_walk()
+    world.rename(world.root, b"e", world.root, b"d")
+    while world.lister:
+        world.step_walk()
+    assert not world.index.place(directory.oid)
+    world.deliver(1)  # judged by the pictures
+    assert world.journal.late > world.passed
+    world.check()

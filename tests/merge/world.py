@@ -286,7 +286,7 @@ class World:
 
     def _check_cut(self) -> None:
         """Where `livelift.source.cuts` would put its mark, the replica is what the live tree was there."""
-        reading = self.stack or self.lister or self.tasks or len(self.brackets) or self.dirty.content()
+        reading = self.stack or self.lister or self.tasks or len(self.brackets) or self.dirty.content() or self.strays
         if reading or len(self.gaps) or not self.follower.idle or self.journal.late > self.passed:
             return
         if self.passed in self.pictures:
@@ -450,6 +450,7 @@ class World:
     def _leave(self, job: Job) -> None:
         job.left -= 1
         if not job.left:
+            self.journal.late = self.journal.position()
             self.gaps.close(job.oid)
             self.follower.reopen(job.oid)
 
@@ -543,6 +544,8 @@ class World:
                 self.strays.add(oid)  # its directory is in limbo
                 return
             self.follower.settle(*place, seen, 0)
+        elif self.index.place(oid) is not None:  # it moved meanwhile, and is still to be read
+            self._later(lambda: self.dirty.add(oid, mark.content))
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
