@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from livelift import __version__
-from livelift.errors import LiveliftError, StoreError
+from livelift.errors import LiveliftError, RetryError, StoreError
 from livelift.identity.trust import Trust
 from livelift.index.tree import TreeIndex
 from livelift.lifecycle.states import State, move
@@ -323,6 +323,10 @@ class SourceAgent:
             self.config.ignored,
         )
         self.findings = findings.to_dict()
+        if welcome.durable_lsn and findings.inhibitors:  # a job that has begun waits: whoever ends follows nothing
+            bad = findings.inhibitors
+            found, remedy = "; ".join(f"{f.diagnosis} [{f.id}]" for f in bad), "; ".join(f.remedy for f in bad)
+            raise RetryError(f"the target: {found}", remedy=remedy)
         findings.raise_inhibitors()
         if welcome.applied_lsn > spool.last_lsn or welcome.durable_lsn > spool.last_lsn:
             with self.journal.lock:

@@ -76,9 +76,9 @@ class Scene:
             raise StateError("the fence is not down")
         self.fenced = False
 
-    def run(self, seconds: float = 0.0) -> None:
-        """Until it ends; with ``seconds`` it must not, and is stopped."""
-        stop = threading.Event()
+    def run(self, seconds: float = 0.0, stop: threading.Event | None = None) -> None:
+        """Until it ends; with ``seconds`` it must not, and is stopped (earlier by whoever sets ``stop``)."""
+        stop = stop or threading.Event()
         timer = threading.Timer(seconds or 20, stop.set)
         timer.start()
         try:
@@ -147,7 +147,16 @@ def test_it_serves_within_a_second_of_knowing(tmp_path, monkeypatch):
 def test_silence_is_waited_out_and_told_loudly(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(waiting, "LOUD", 0.05)
     scene = Scene(tmp_path, [SILENCE])
-    scene.run(0.3)
+    stop = threading.Event()
+    ask = scene.agent.ask
+
+    def ask_until_told(*args: Any, **more: Any) -> dict[str, Any]:
+        if caplog.text.count("handed over, waiting for") >= 3:
+            stop.set()
+        return ask(*args, **more)
+
+    scene.agent.stage.ask = ask_until_told
+    scene.run(20, stop)
     assert scene.fenced
     assert scene.agent.state is State.HANDED
     assert caplog.text.count("handed over, waiting for") >= 3
