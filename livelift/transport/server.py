@@ -6,6 +6,7 @@ serves. Strangers are kept cheap: few handshakes at a time, each with a deadline
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import ssl
@@ -35,6 +36,22 @@ class _Gathering(NamedTuple):
     join: Join
     deadline: float
     sockets: dict[int, ssl.SSLSocket]
+
+
+class _Accepted(ssl.SSLSocket):
+    """Closes itself when its client has gone while it was made: SSLSocket's own way out of there leaves the descriptor
+    open until it is collected (CPython 3.11 to 3.13, Lib/ssl.py, `_create` after `getpeername`)."""
+
+    made = False
+
+    def getpeername(self) -> object:
+        try:
+            return super().getpeername()
+        except OSError as error:
+            if self.made:
+                raise
+            self.close()
+            raise ConnectionAbortedError(errno.ECONNABORTED, "it hung up before the handshake") from error
 
 
 class Listener:
@@ -125,9 +142,7 @@ class Listener:
         kept = False
         try:
             plain.settimeout(self._patience)
-            plain.getpeername()  # a client gone already: wrap_socket would raise the same and leak the descriptor
-            context = self._gate.server_context()
-            connection = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+            connection = _wrapped(plain, self._gate.server_context())
             with self._lock:
                 # wrap_socket has taken the descriptor over; the deadline goes with it.
                 self._greeting[connection] = self._greeting.pop(plain, 0.0)
@@ -197,6 +212,15 @@ class Listener:
             for session in late:
                 for connection in self._gathering.pop(session).sockets.values():
                     connection.close()
+
+
+def _wrapped(plain: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+    """``plain`` is closed if this fails: OSError."""
+    context.sslsocket_class = _Accepted
+    connection = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+    assert isinstance(connection, _Accepted)
+    connection.made = True
+    return connection
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import gc
+import os
 import socket
 import ssl
 import struct
 import time
+import warnings
 
 import pytest
 
@@ -241,3 +244,32 @@ def test_client_that_resets_at_once(world):
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
     connect(*listener.address, world.source).close()
+
+
+def test_a_client_that_is_gone_before_the_handshake_leaves_no_descriptor():
+    """It was found gone in the middle of making the TLS socket; the warning met whatever test ran then."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        client = socket.create_connection(door.getsockname())
+        plain, _ = door.accept()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not an end
+        client.close()
+        descriptor = plain.fileno()
+        deadline = time.monotonic() + 10
+        while not is_reset(plain) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            with pytest.raises(ConnectionAbortedError):
+                server._wrapped(plain, ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+            gc.collect()
+        assert not seen
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
+def is_reset(plain: socket.socket) -> bool:
+    try:
+        plain.getpeername()
+        return False
+    except OSError:
+        return True
