@@ -187,7 +187,13 @@ def check_loader(target: Machine, since: float) -> None:
     assert "livelift" not in menu and target.said("findmnt -no UUID /") in menu
     assert not target.said("grub-editenv list | grep -i -e next_entry=. -e livelift; true")
     if profile.uefi:
-        assert "debian" in target.said("efibootmgr").lower()
+        image = "/boot/grub/x86_64-efi/core.efi"
+        changed = target.said(f"stat -c %Y {image}")
+        assert int(changed) >= since, f"core.efi is from {changed}"
+        target.ssh(f"cmp {image} /boot/efi/EFI/debian/grubx64.efi")
+        # The source has no efibootmgr, so the firmware's variables are read as they are: UTF-16.
+        names = target.said("cat /sys/firmware/efi/efivars/Boot[0-9]*-* | tr -d '\\0'")
+        assert "debian" in names and "grubx64.efi" in names.lower(), repr(names)
         return
     size, changed = target.said("stat -c '%s %Y' /boot/grub/i386-pc/core.img").split()
     assert int(changed) >= since, f"core.img is from {changed}"

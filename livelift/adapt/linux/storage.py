@@ -163,6 +163,11 @@ def lvm(case: Case) -> None:
     active = r"^\s*(global_)?filter\s*="
     if re.search(active, case.old.text(path), re.M) and case.new.has(path):
         case.copy("storage", path, "the source's filter names devices that are not there")
+    for backup in sorted({*case.old.matching("etc/lvm/backup/*"), *case.new.matching("etc/lvm/backup/*")}):
+        if case.new.has(backup):
+            case.copy("storage", backup, "vgcfgrestore would write the layout of the source's volume group to the disk")
+        else:
+            case.delete("storage", backup, "the volume group of the source is not there")
     for cache in ("etc/lvm/cache/.cache", "etc/blkid.tab", "etc/blkid/blkid.tab"):
         if case.old.has(cache):
             case.delete("storage", cache, "a cache of the source's devices")

@@ -43,7 +43,8 @@ GUARDED: Final = ("boot/", "etc/network/", "etc/netplan/", "etc/NetworkManager/"
 
 LISTED: Final = (
     "boot/*", "etc/ssh/ssh_host_*", "etc/machine-id", "var/lib/dbus/machine-id", "etc/mtab", "etc/blkid.tab",
-    "etc/blkid/blkid.tab", "etc/lvm/cache/.cache", "etc/lvm/cache", "etc/keys/*", "etc/cryptsetup-keys.d/*",
+    "etc/blkid/blkid.tab", "etc/lvm/cache/.cache", "etc/lvm/cache", "etc/lvm/backup/*", "etc/keys/*",
+    "etc/cryptsetup-keys.d/*",
     "var/lib/systemd/random-seed", "var/lib/dhcp/*.leases",
     "var/lib/dhclient/*.leases", "var/lib/NetworkManager/*.lease", "var/lib/cloud/instances/*",
     "var/lib/cloud/instance", "etc/systemd/system/*.service",

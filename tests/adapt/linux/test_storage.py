@@ -122,6 +122,13 @@ def test_lvm() -> None:
     assert isinstance(changes(plan({"etc/blkid.tab": Item("file")}, {}))["etc/blkid.tab"], DeleteFile)
 
 
+def test_lvm_s_backup_of_a_volume_group_is_of_the_disks_that_are_there() -> None:
+    ours, theirs = "etc/lvm/backup/vg", "etc/lvm/backup/data"
+    got = changes(plan({ours: Item("file"), theirs: Item("file")}, {ours: Item("file")}))
+    assert isinstance(got[ours], CopyFile) and isinstance(got[theirs], DeleteFile)
+    assert isinstance(changes(plan({}, {theirs: Item("file")}))[theirs], CopyFile)
+
+
 def test_multipath() -> None:
     wwids = "etc/multipath/wwids"
     assert isinstance(changes(plan({wwids: "/1/"}, {}))[wwids], DeleteFile)
