@@ -17,6 +17,7 @@ from livelift.adapt.linux.agent_unit import render
 from livelift.bootstrap.jobs import Migration
 from livelift.bootstrap.needs import check
 from livelift.bootstrap.ssh import LOST, Remote
+from livelift.checks.findings import Finding, Findings, Level
 from livelift.control.client import RemoteFailure
 from livelift.errors import (
     CommandError,
@@ -33,7 +34,8 @@ Tell = Callable[[dict[str, Any]], None]
 
 class Move:
     """One migration being carried out. ``remotes``: by side. ``agent``: the agent file here. ``tell``: progress.
-    ``keep``: what has been found out about the job is to be remembered."""
+    ``keep``: what has been found out about the job is to be remembered. ``renew``: agents that run another agent file
+    are replaced."""
 
     def __init__(
         self,
@@ -42,9 +44,11 @@ class Move:
         agent: Path,
         tell: Tell,
         keep: Callable[[Migration], None] = lambda job: None,
+        renew: bool = False,
     ) -> None:
         self.job = job
         self.keep = keep
+        self.renew = renew
         self.remotes = remotes
         self.agent = agent
         self.tell = tell
@@ -66,6 +70,8 @@ class Move:
             look = self.look(side)
             self.tell({"event": "machine", "side": side, **{k: v for k, v in look.items() if k != "status"}})
         check(self.job, self.looks, self.agent, self.digest)
+        if self.older() and not self.renew:
+            self.tell({"event": "finding", **Findings([older(self.older())]).to_dict()["findings"][0]})
         for step in self.steps:
             line = {"event": "step", "step": step.name, "text": step.text}
             if step.done(self):
@@ -89,12 +95,32 @@ class Move:
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
+    def is_placed(self, side: str) -> bool:
+        """What runs stays as it is, unless it is to be renewed."""
+        look = self.looks[side]
+        return look["agent"] == self.digest or (look["running"] and not self.renew)
+
     def place(self, side: str) -> None:
         """Copy the agent file; compared by digest on arrival."""
         size = self.agent.stat().st_size
         self.remotes[side].ask("place", self.agent, size=size, digest=self.digest)
         self.looks[side]["agent"] = self.digest
         self.look(side)
+
+    def older(self) -> list[str]:
+        """The sides whose agent runs another agent file than this one's."""
+        looks = self.looks.items()
+        return [side for side, look in looks if look["running"] and look["agent"] and look["agent"] != self.digest]
+
+    def end_older(self) -> None:
+        """In order, by their own verb. What they know is in their state directories; the steps behind this one place
+        the new file and start them. StateError: not at this moment."""
+        state = (self.looks["source"]["status"] or {}).get("state", "following")
+        if state not in ("connecting", "initial", "following"):
+            raise StateError(f"agents are not replaced while the job is {state}", remedy="wait for the cutover to end")
+        for side in self.older():
+            self.remotes[side].ask("stop")
+            self.look(side)
 
     def preflight(self) -> None:
         """The source agent's own: capture mode, room, what cannot be moved. PreflightError with the inhibitors."""
@@ -240,6 +266,12 @@ def failure(stdout: str, stderr: str) -> LiveliftError:
     return CommandError(stderr.strip()[-600:] or "it said nothing")
 
 
+def older(sides: list[str]) -> Finding:
+    text = f"another agent file than this one runs on the {' and the '.join(sides)}"
+    remedy = "--renew replaces it; the source then looks at everything again, and a whole server is adapted anew"
+    return Finding("agent-file", Level.WARNING, text, remedy)
+
+
 class Step(NamedTuple):
     """``done``: asked first, of what `Move.look` has seen; a step that is done is passed by."""
 
@@ -251,15 +283,21 @@ class Step(NamedTuple):
 
 STEPS: Final = (
     Step(
+        "renew",
+        "end the agents that run another agent file",
+        lambda move: not (move.renew and move.older()),
+        Move.end_older,
+    ),
+    Step(
         "place-target",
         "copy the agent file to the target",
-        lambda move: move.looks["target"]["agent"] == move.digest or move.looks["target"]["running"],
+        lambda move: move.is_placed("target"),
         lambda move: move.place("target"),
     ),
     Step(
         "place-source",
         "copy the agent file to the source",
-        lambda move: move.looks["source"]["agent"] == move.digest or move.looks["source"]["running"],
+        lambda move: move.is_placed("source"),
         lambda move: move.place("source"),
     ),
     Step(

@@ -99,6 +99,9 @@ def register(verbs: Any) -> None:
     ):
         parser.add_argument(option, action="append", default=[], metavar=metavar, help=f"{text} (as livelift source)")
     parser.add_argument(
+        "--renew", action="store_true", help="replace agents of this job that run another agent file than this one"
+    )
+    parser.add_argument(
         "--dry-run", action="store_true", help="look on both machines, say what would be done, do nothing"
     )
 
@@ -109,13 +112,13 @@ def run(options: argparse.Namespace) -> int:
     tell = print_json if options.json else _print
     if options.dry_run:
         with connected(job) as remotes:
-            move = Move(job, remotes, agent, tell)
+            move = Move(job, remotes, agent, tell, renew=options.renew)
             move.run(dry_run=True)
             return preview(move) if job.server and not move.looks["source"]["job"] else 0
     with jobs.held(job.name):
         jobs.save(job)
         with connected(job) as remotes:
-            move = Move(job, remotes, agent, tell, jobs.save)
+            move = Move(job, remotes, agent, tell, jobs.save, options.renew)
             move.run()
     verbs = ("status", *(("plan",) if job.server else ()), "cutover", "rollback", "remove")
     follows = [f"livelift {verb} --job {job.name}" for verb in verbs]

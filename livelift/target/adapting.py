@@ -37,6 +37,7 @@ from livelift.errors import PreflightError, UsageError
 from livelift.facts.collect import from_files
 from livelift.facts.host import Host
 from livelift.facts.trees import read_tree
+from livelift.model.code import code
 from livelift.model.facts import ServerFacts
 from livelift.platform.linux.inside import run_inside
 from livelift.platform.linux.namespaces import apart
@@ -130,6 +131,7 @@ class Adapting:
                 findings=tuple(findings.to_dict()["findings"]),
                 seconds=0.0,
                 made=time.time(),
+                code=code(),
             )
             return Made(adapted, plan)
 
@@ -171,6 +173,8 @@ class Adapting:
         adapted = stage.adapted
         if adapted is None:
             return ["there is no adaptation"]
+        if adapted.code != code():
+            return ["another agent file made the adaptation"]  # and the take-over that goes with it
         if adapted.mode == LAYERS and not all(map(overlay.is_made, self._parts)):
             return ["the layers of the adaptation are gone"]
 

@@ -26,7 +26,8 @@ class Watched(msgspec.Struct, frozen=True, array_like=True):
 class Adapted(msgspec.Struct, frozen=True):
     """An adaptation that was made. ``mode``: layers, or in-place (then it is made behind the fence). ``edits``: id to
     digest of the change. ``watched``: by path. ``moves``: addresses of the source that go to the target, with the
-    source's interface. ``seconds``: it took. ``made``: when, seconds since 1970."""
+    source's interface. ``seconds``: it took. ``made``: when, seconds since 1970. ``code``: which Livelift made it
+    (`livelift.model.code`)."""
 
     mode: str
     edits: dict[str, str]
@@ -35,6 +36,7 @@ class Adapted(msgspec.Struct, frozen=True):
     findings: tuple[dict[str, str], ...]
     seconds: float
     made: float
+    code: str = ""
 
 
 class Stage(msgspec.Struct, frozen=True):

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from livelift.bootstrap import build, front
+from livelift.model.code import code
 from tests.bootstrap.agentfile import LOCK, PACKAGE, ROOT, WHEELS, agent_file, own_platform
 
 CLEAN = {"PATH": os.environ.get("PATH", os.defpath), "LIVELIFT_PYTHON": sys.executable}
@@ -71,6 +72,9 @@ def test_it_runs_by_itself_and_only_its_user_can_enter_the_cache(agent: Path, tm
     assert done.returncode == 7 and "does not exist" in done.stderr
     assert copies(cache) == [place], "unpacked once"
     assert (place / "livelift/cli/main.py").stat().st_ino == before
+    words = [sys.executable, "-c", "from livelift.model.code import code; print(code())"]
+    said = subprocess.run(words, env={"PYTHONPATH": str(place)}, cwd="/", capture_output=True, text=True, check=True)
+    assert said.stdout == f"0.1.0 {place.name}\n" and code() == "0.1.0", "another file is told from this one"
 
 
 def test_everything_comes_from_the_cache(agent: Path, tmp_path: Path) -> None:

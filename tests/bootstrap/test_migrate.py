@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from livelift.bootstrap import jobs
 from livelift.bootstrap.steps import STEPS, Move
 from livelift.cli.main import main
 from livelift.cli.migrate import connected
+from livelift.errors import StateError
 from livelift.identity.pairing import pair
 from tests.bootstrap.agentfile import agent_file
 from tests.bootstrap.sshd import free_port, sshd, why_unavailable
@@ -251,6 +254,50 @@ def test_agents_that_died_are_started_again(world: World, capfd: pytest.CaptureF
     assert world.same()
     assert main(["remove", "--job", "test"]) == 0
     nothing_left(world)
+
+
+def test_agents_of_another_file_are_replaced_when_that_is_said(
+    world: World, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(world.words) == 0
+    newer = tmp_path / "newer"
+    shutil.copy(world.agent, newer)
+    with zipfile.ZipFile(newer, "a") as archive:
+        archive.comment = b"another one"
+    before = world.agents()
+    words = ["migrate", "--job", "test", "--agent", str(newer), "--json"]
+
+    code, told = lines(capfd, *words)
+    found = [event for event in told if event["event"] == "finding" and event["id"] == "agent-file"]
+    assert code == 0 and "the source and the target" in found[0]["diagnosis"] and "--renew" in found[0]["remedy"]
+    code, told = lines(capfd, *words, "--renew", "--dry-run")
+    would = {event["step"] for event in told if event["event"] == "step" and event["state"] == "would be done"}
+    assert code == 0 and would == {"renew", "place-target", "place-source"}
+    assert set(before) <= set(world.agents()), "only looked"
+
+    (world.source / "meanwhile").write_bytes(b"1")
+    code, told = lines(capfd, *words, "--renew")
+    assert code == 0 and told[-1]["event"] == "ready"
+    assert not any("--state" in line for pid, line in world.agents().items() if pid in before), "they ended"
+    for side in ("source", "target"):
+        assert (world.base / f"test.{side}/livelift-agent").read_bytes() == newer.read_bytes()
+    assert world.same()
+    after = set(world.agents())
+    code, told = lines(capfd, *words, "--renew")
+    assert {event["state"] for event in told if event["event"] == "step"} == {"done already"}
+    assert after <= set(world.agents())
+    assert main(["remove", "--job", "test"]) == 0
+    nothing_left(world)
+
+
+@pytest.mark.parametrize("state", ["fencing", "draining", "verifying"])
+def test_agents_are_not_replaced_during_a_cutover(world: World, state: str) -> None:
+    job, told = started(world)
+    with connected(job) as remotes:
+        move = Move(job, remotes, world.agent, told.append, renew=True)
+        move.looks = {"source": {"status": {"state": state}, "running": True, "agent": "other"}}
+        with pytest.raises(StateError, match=f"while the job is {state}"):
+            move.end_older()
 
 
 def test_a_dry_run_changes_nothing(world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

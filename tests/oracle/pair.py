@@ -26,6 +26,7 @@ from livelift.control.client import ask
 from livelift.errors import LiveliftError
 from tests.oracle.proxy import TcpProxy
 from tests.oracle.slow import SLOW
+from tests.oracle.wellformed import faults
 
 ROOT = Path(__file__).resolve().parents[2]
 LIVELIFT = (sys.executable, "-m", "livelift")
@@ -189,8 +190,11 @@ class LivePair:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close()
+        index = self.states["source"] / "index.sqlite"
+        if kind is None and index.exists():  # not beside a failure, which would be hidden
+            assert (found := faults(index)) == [], f"{index}: {found[:10]}"
 
     def start_target(self) -> None:
         self._spawn("target", ["--listen", "127.0.0.1:0", *self.maps])

@@ -15,6 +15,7 @@ from livelift.model.facts import Service
 from livelift.model.job import Map
 from livelift.platform.linux import namespaces
 from livelift.takeover.server import Standing
+from livelift.target import adapting
 from livelift.target import server as server_module
 from livelift.target.expected import options_for
 from livelift.target.handover import parse_times
@@ -73,6 +74,18 @@ def test_from_facts_to_a_settled_system_and_back(scene: Scene) -> None:
     assert server.drop({}) == {"dropped": True} and scene.calls[-1] == "uninstall"
     assert not (scene.replica.parent / "overlay").exists()
     assert scene.snapshots() == before
+
+
+def test_another_agent_file_makes_it_stale(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The take-over that was installed is that file's too."""
+    server = scene.server()
+    server.facts(SOURCE)
+    server.adapt({})
+    server.install({})
+    monkeypatch.setattr(adapting, "code", lambda: "1.0 other")
+    assert server.stale({})["why"] == ["another agent file made the adaptation"]
+    assert not server.adapt({})["already"] and not server.install({})["already"]
+    assert not server.stale({})["stale"]
 
 
 def test_what_the_source_changes_makes_it_stale(scene: Scene) -> None:
