@@ -112,11 +112,14 @@ class Capture(Protocol):
 class Ordered(Protocol):
     """What a capture offers besides, if its stream is in the order in which everything changed.
 
-    Positions only grow. ``passed`` is the position up to which everything has been given out by `read`, at moments at
-    which nothing is half told; it is read by the thread that reads.
+    Positions only grow. ``reached`` is the position up to which everything has been given out by `read`. ``passed`` is
+    the same at the last moment at which nothing was half told; ``settled``: that moment is now (else a part of what
+    came behind ``passed`` has been given out as well). All are read by the thread that reads.
     """
 
+    reached: int
     passed: int
+    settled: bool
 
     def produced(self) -> int:
         """The position now: what changed before this call is before it. From any thread."""

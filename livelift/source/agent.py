@@ -102,8 +102,8 @@ class SourceAgent:
             edge.OPEN_DIRECTORIES,
         )
         self.brackets: Brackets[Event] = Brackets()
-        self.dirty = Dirty(time.monotonic)
-        self.bulk = Dirty(time.monotonic)
+        self.dirty = Dirty(time.monotonic, self._reached)
+        self.bulk = Dirty(time.monotonic, self._reached)
         self.gaps = Gaps(self.journal, time.monotonic)
         self.exclusions = Exclusions(config.maps, self.volumes.left_out, index, list(self.roots))
         self.pause = threading.Event()
@@ -148,6 +148,9 @@ class SourceAgent:
         self.findings: dict[str, Any] = {}
         self.trust: Trust | None = None
         self.collapse_reason = ""
+
+    def _reached(self) -> int:
+        return self.journal.reached
 
     def _root_objects(self) -> dict[int, Map]:
         roots: dict[int, Map] = {}

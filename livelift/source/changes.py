@@ -336,13 +336,15 @@ class Changes:
 
     # -- trouble -----------------------------------------------------------------------------------------------------
 
-    def _again(self, oid: int, mark: Mark, delay: float, lane: Dirty, tries: int = 0) -> None:
-        lane.again(oid, mark._replace(tries=tries), delay)
+    def _again(self, oid: int, mark: Mark, delay: float, lane: Dirty, tries: int = 0, position: int = 0) -> None:
+        lane.again(oid, mark._replace(tries=tries), delay, position)
 
     def _missing(self, oid: int, place: tuple[int, bytes], mark: Mark, lane: Dirty) -> None:
-        """Not where the index says. Its events come soon; if they do not, the name is settled by what is there."""
+        """Not where the index says. Its events come soon (an in-kernel mode knows when: sooner it is not looked for
+        again); if they do not, the name is settled by what is there."""
+        position = self._journal.position()
         if mark.tries < MAX_TRIES:
-            self._again(oid, mark, 0.02 * 2**mark.tries, lane, mark.tries + 1)
+            self._again(oid, mark, 0.02 * 2**mark.tries, lane, mark.tries + 1, position)
             return
         with self._journal.lock:
             if self._journal.index.lookup(*place) != oid:
@@ -352,7 +354,7 @@ class Changes:
             try:
                 seen = self._live.look(*place)
             except (Moved, Gone):  # its directory is on the way somewhere: it comes back, or it goes with it
-                self._again(oid, mark, 0.5, lane, mark.tries)
+                self._again(oid, mark, 0.5, lane, mark.tries, position)
                 return
             except OSError as error:  # not readable is not gone: the replica keeps what it has
                 self._gaps.open(oid, "unreadable", str(error))

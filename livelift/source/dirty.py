@@ -36,13 +36,16 @@ class Mark(NamedTuple):
 
 
 class Dirty:
-    """Thread-safe. ``now`` gives monotonic seconds."""
+    """Thread-safe. ``now`` gives monotonic seconds, ``reached`` how far the follower of an in-kernel capture has come
+    (`livelift.source.journal.Journal`; 0: another capture)."""
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], reached: Callable[[], int] = lambda: 0) -> None:
         self._now = now
+        self._reached = reached
         self._condition = threading.Condition()
         self._marks: dict[int, Mark] = {}
         self._due: list[tuple[float, int]] = []
+        self._held: list[tuple[int, float, int]] = []  # (position, due then, object): not before the follower is there
         self._not_before: dict[int, float] = {}
         self._reading: list[tuple[int, Mark]] = []
         self._asked: dict[int, bool] = {}  # True: the reading that was asked for is under way
@@ -63,12 +66,13 @@ class Dirty:
         with self._condition:
             self._add(oid, Mark(content, time, place, tries), delay)
 
-    def again(self, oid: int, mark: Mark, delay: float) -> None:
-        """It was taken and could not be read yet: as `add`, and what was asked of it is still to be done."""
+    def again(self, oid: int, mark: Mark, delay: float, position: int = 0) -> None:
+        """It was taken and could not be read yet: as `add`, and what was asked of it is still to be done. ``position``:
+        nor before the follower has come there."""
         with self._condition:
             if oid in self._asked:
                 self._asked[oid] = False
-            self._add(oid, mark, delay)
+            self._add(oid, mark, delay, position)
 
     def ask(self, oids: Iterable[int]) -> None:
         """Have their content read again. A reading that has begun already does not count: `is_asked` says no when a
@@ -89,7 +93,7 @@ class Dirty:
             reading = {oid for oid, _ in self._reading}
             return any(oid in self._marks or oid in reading for oid in oids)
 
-    def _add(self, oid: int, mark: Mark, delay: float) -> None:
+    def _add(self, oid: int, mark: Mark, delay: float, position: int = 0) -> None:
         old = self._marks.get(oid)
         if old is not None:
             if (mark.content and not old.content) or mark.place:
@@ -97,6 +101,9 @@ class Dirty:
             return
         self._marks[oid] = mark
         due = max(self._now() + delay, self._not_before.get(oid, 0.0))
+        if position > self._reached():
+            heapq.heappush(self._held, (position, due, oid))
+            return
         heapq.heappush(self._due, (due, oid))
         if self.hurry or self._due[0] == (due, oid):  # else the reader wakes early enough by itself
             self._condition.notify()
@@ -107,6 +114,8 @@ class Dirty:
             deadline = self._now() + timeout
             while True:
                 now = self._now()
+                while self._held and self._held[0][0] <= self._reached():
+                    heapq.heappush(self._due, heapq.heappop(self._held)[1:])
                 while self._due and self._due[0][1] not in self._marks:
                     heapq.heappop(self._due)
                 if self._due and (self.hurry or self._due[0][0] <= now):

@@ -22,6 +22,7 @@ from livelift.source.gaps import Gaps
 from livelift.source.in_order import InOrder
 from livelift.source.journal import Journal
 from livelift.source.live import Gone, Live, Moved
+from livelift.source.postponed import Postponed
 from livelift.source.told import ToldContent
 
 PACE = 0.005
@@ -35,7 +36,8 @@ LOST_AGAIN = 5.0
 
 class Follower:
     """``walk(oid, deep)`` queues a directory for reconciling. ``in_scope(parent, name)`` False: excluded from the job.
-    ``at_rest(passed)`` is called between two batches of an in-kernel mode: the log has what was told up to there."""
+    ``at_rest(passed)`` is called between two batches of an in-kernel mode at which nothing is half told: the log has
+    what was told up to there, and nothing of what came after it."""
 
     def __init__(
         self,
@@ -58,7 +60,7 @@ class Follower:
         self.told = ToldContent(journal, brackets, dirty, gaps)
         self._in_order = InOrder(journal, self._namer, brackets, dirty, in_scope, self.carry_out, self.map_of)
         self.at_rest: Callable[[int], None] = lambda passed: None
-        self._later: list[tuple[float, Named]] = []
+        self._later = Postponed()
         self._lost_at: dict[int, float] = {}  # directories walked because the capture lost them, and when
         self._walk_at: dict[int, float] = {}
         self._unseen: set[int] = set()  # directories in limbo, or below, in which something happened
@@ -75,7 +77,8 @@ class Follower:
         while not stop.is_set():
             try:
                 events = capture.read(0.1)
-                passed = order.passed if order is not None else 0
+                reached = order.reached if order is not None else 0
+                passed = order.passed if order is not None and order.settled else None
             except Exception as error:  # the capture is failed: everything since is a gap
                 self.failure = error
                 log.exception("capture failed")
@@ -85,7 +88,8 @@ class Follower:
                 stop.wait(PACE)  # what comes meanwhile is read together
             if events or self._later or self._unseen or self._walk_at:
                 self.process(events)
-            if order is not None:
+            self._journal.reached = reached
+            if passed is not None:
                 self._journal.caught_up(passed)
                 self.at_rest(passed)
 
@@ -125,10 +129,9 @@ class Follower:
         if named:
             self._names(named)
         if self._later:
-            due = [e for at, e in self._later if at <= time.monotonic()]
-            if due:
-                self._later = [x for x in self._later if x[0] > time.monotonic()]
-                self._names(due)
+            with self._journal.lock:  # whoever settles what a listing found may postpone a name
+                due = self._later.take(time.monotonic(), self._journal.reached)
+            self._names(due)
         if self._walk_at:
             now = time.monotonic()
             for oid in [o for o, at in self._walk_at.items() if at <= now]:
@@ -211,9 +214,7 @@ class Follower:
 
     def _postpone(self, parent: int, name: bytes, at: int, delay: float) -> None:
         """Look at the name a moment later."""
-        if len(self._later) < 10_000:
-            self._later.append((time.monotonic() + delay, Named(Op.TOUCHED, parent, name, time=at)))
-        else:
+        if not self._later.add(parent, name, at, time.monotonic() + delay, self._journal.position()):
             self.walk(0, True)  # before the gap, which closes when nothing is left to walk
             self._gaps.open(-1, "too many postponed names")
 

@@ -25,7 +25,8 @@ class Journal:
     ``position``: where an in-kernel capture's stream is now (0: another capture). ``late``: where it was when something
     was put into the log that had been read from the live tree. What was read then may hold changes that are told up to
     there, so the log is a cut again only when it has all of them. ``read``: the same for each object whose content was
-    read; ``passed``: up to where the log has all that was told (`caught_up`).
+    read; ``passed``: up to where the log has all that was told (`caught_up`). ``reached``: up to where the follower has
+    had all that was told, of which some may still be half told, or wait for something that is being read.
 
     ``on_collapse``: called (lock held) when not even record heads fit into the spool any more: its unsent content is
     given up, the index is emptied, and everything must be compared with the target again. The workload never waits.
@@ -43,7 +44,7 @@ class Journal:
         self._on_collapse = on_collapse
         self.position: Callable[[], int] = lambda: 0
         self.late = 0
-        self.passed = 0
+        self.reached = self.passed = 0
         self.read: dict[int, int] = {}
 
     def recover(self) -> bool:

@@ -73,6 +73,7 @@ class Live:
         self._limit = limit
         self._lock = threading.Lock()
         self._open: OrderedDict[int, DirectoryHandle] = OrderedDict()
+        self._ahead: OrderedDict[int, int] = OrderedDict()  # descriptors of directories that are to be listed
 
     # -- directories -------------------------------------------------------------------------------------------------
 
@@ -92,6 +93,9 @@ class Live:
                 self._open.move_to_end(oid)
                 handle.users += 1
                 return handle
+            ahead = self._ahead.pop(oid, -1)
+        if ahead >= 0:
+            return self._keep(oid, ahead)
         chain: list[bytes] = []
         at = oid
         start: DirectoryHandle | None = None
@@ -135,6 +139,27 @@ class Live:
             if start is not None:
                 self.release(start)
 
+    def expect(self, oid: int, name: bytes, parent_fd: int) -> None:
+        """It is to be listed soon: hold it, so that it is found however often it moves until then. Of many the newest
+        are held, as the walk goes depth first; the others have to be where the index says."""
+        if self._limit < 2:
+            return
+        try:
+            fd = open_noatime(name, _DIRECTORY, parent_fd)
+        except OSError:
+            return  # whoever lists it finds out why
+        if self.object_of(os.fstat(fd)) != oid:
+            os.close(fd)
+            return
+        with self._lock:
+            dropped = [fd] if oid in self._open or oid in self._ahead else []
+            if not dropped:
+                self._ahead[oid] = fd
+                while len(self._ahead) > self._limit // 2:
+                    dropped.append(self._ahead.popitem(last=False)[1])
+        for each in dropped:
+            os.close(each)
+
     def _keep(self, oid: int, fd: int) -> DirectoryHandle:
         with self._lock:
             handle = self._open.get(oid)
@@ -164,12 +189,18 @@ class Live:
                 handle.dropped = True
                 if not handle.users:
                     os.close(handle.fd)
+            ahead = self._ahead.pop(oid, -1)
+        if ahead >= 0:
+            os.close(ahead)
 
     def close(self) -> None:
         with self._lock:
             for handle in self._open.values():
                 os.close(handle.fd)
             self._open.clear()
+            for fd in self._ahead.values():
+                os.close(fd)
+            self._ahead.clear()
 
     # -- objects -----------------------------------------------------------------------------------------------------
 

@@ -114,7 +114,7 @@ class Names:
         under another name, or was known under this one, is settled."""
         fresh: list[Item] = []
         rest: list[Item] = []
-        made: list[int] = []
+        made: Found = []
         with self._journal.lock:
             index = self._journal.index
             known = index.which([item.oid for item in files])
@@ -128,8 +128,9 @@ class Names:
             self._reading.update(item.oid for item in fresh)
             if found:
                 made = self._others(found, rescan)
-        for oid in made:
-            self._queue.add(oid, True)
+        for job, name, seen in made:
+            self._live.expect(seen.oid, name, job.handle.fd)
+            self._queue.add(seen.oid, True)
         if rest:
             more: Found = []
             for item in rest:
@@ -140,10 +141,11 @@ class Names:
         if fresh:
             self._hand_over(fresh)
 
-    def _others(self, found: Found, rescan: bool) -> list[int]:
+    def _others(self, found: Found, rescan: bool) -> Found:
         """The merge lock is held. Returns the directories that are new to the log."""
         known = self._journal.index.which([seen.oid for _, _, seen in found])
         records: list[Record] = []
+        made: Found = []
         settled: list[tuple[Listing, bytes]] = []
         for job, name, seen in found:
             a = seen.attributes
@@ -154,11 +156,13 @@ class Names:
                 # stay two objects for the log, and a directory could come to lie in itself.
                 known.add(seen.oid)
                 records.append(Record(make_kind(a.mode), Make(seen.oid, job.oid, name, a)))
+                if a.is_dir:
+                    made.append((job, name, seen))
         if records:
             self._journal.emit(records)
         for job, name in settled:
             self._settle(job, name)
-        return [r.body.oid for r in records if r.kind is Kind.MKDIR]  # type: ignore[union-attr]
+        return made
 
     def _look(self, fd: int, name: bytes) -> Seen | None:
         """None: on a mount that does not take part."""

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from livelift.source.live import DirectoryHandle
+
+LOOK: Final = 0.05
+"""Seconds between two looks whether the time of a directory that was put off has come."""
 
 
 class Listing:
@@ -22,17 +27,27 @@ class Listing:
 
 
 class WalkQueue:
-    """A stack: depth first keeps it short. ``lock`` also guards what the walker counts per directory."""
+    """A stack: depth first keeps it short. ``lock`` also guards what the walker counts per directory. ``reached``: how
+    far the follower of an in-kernel capture has come (0: another capture); ``now``: monotonic seconds."""
 
-    def __init__(self, roots: Callable[[], list[int]]) -> None:
+    def __init__(
+        self,
+        roots: Callable[[], list[int]],
+        reached: Callable[[], int] = lambda: 0,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.lock = threading.Condition()
         self._roots = roots
+        self._reached = reached
+        self._now = now
         self._stack: deque[int] = deque()
         self._deep: dict[int, bool] = {}  # of those that wait: each waits once
+        self._put_off: list[tuple[float, int, int, bool]] = []  # (when, position of the capture, object, deep)
+        self._ripened = 0.0
         self._active = 0
 
     def __len__(self) -> int:
-        return len(self._stack)
+        return len(self._stack) + len(self._put_off)
 
     def add(self, oid: int, deep: bool) -> None:
         """A directory (0: every root); ``deep``: and every known directory below it."""
@@ -43,10 +58,29 @@ class WalkQueue:
                 self._deep[each] = deep or self._deep.get(each, False)
             self.lock.notify_all()
 
+    def put_off(self, oid: int, deep: bool, delay: float, position: int = 0) -> None:
+        """`add` a directory ``delay`` seconds from now, and not before the follower has come to ``position``."""
+        with self.lock:
+            self._put_off.append((self._now() + delay, position, oid, deep))
+
+    def _ripen(self) -> None:
+        now, reached = self._now(), self._reached()
+        if now < self._ripened + LOOK:
+            return
+        self._ripened = now
+        waiting, self._put_off = self._put_off, []
+        for when, position, oid, deep in waiting:
+            if when <= now and position <= reached:
+                self.add(oid, deep)
+            else:
+                self._put_off.append((when, position, oid, deep))
+
     def take(self, most: int, timeout: float) -> list[tuple[int, bool]]:
         """The next ones, counted as under way; none after ``timeout`` seconds. Half of what waits at most: the other
         walker wants some too."""
         with self.lock:
+            if self._put_off:
+                self._ripen()
             if not self._stack:
                 self.lock.wait(timeout)
             count = min(most, (len(self._stack) + 1) // 2)
@@ -59,7 +93,7 @@ class WalkQueue:
 
     def idle(self) -> bool:
         with self.lock:
-            return not self._stack and not self._active
+            return not self._stack and not self._put_off and not self._active
 
     def count(self, change: int) -> None:
         """So many parts of the walk more (or fewer) are under way."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 
 from livelift.merge.brackets import Brackets
 from livelift.merge.names import Seen
@@ -65,7 +64,7 @@ class Walker:
         self._bulk = bulk
         self._gaps = gaps
         self._scope = scope
-        self.queue = WalkQueue(roots)
+        self.queue = WalkQueue(roots, lambda: journal.reached)
         self._own = threading.local()
         self.readers = Readers(journal, self._read, readers)
         self.names = Names(journal, live, brackets, dirty, self.queue, scope, self._hand_over, self._trouble)
@@ -127,7 +126,7 @@ class Walker:
                 if self._brackets.open(oid):
                     begun.append((oid, deep, self._gaps.number(oid), index.has_children(oid)))
                 else:
-                    self.queue.later(0.1, partial(self.add, oid, deep))  # somebody else reads it
+                    self.queue.put_off(oid, deep, 0.1)  # somebody else reads it
         jobs: dict[Listing, int] = {}
         fresh: list[tuple[Listing, Sequence[Listed]]] = []
         try:
@@ -146,13 +145,14 @@ class Walker:
 
     def _begin(self, oid: int, deep: bool, gap: int) -> Listing | None:
         """Open it; None (and no bracket any more) if that cannot be done now."""
+        position = self._journal.position()
         try:
             handle = self._live.acquire(oid)
         except (Moved, Gone, OSError) as error:
             with self._journal.lock:
                 self.follower.reopen(oid)
             if isinstance(error, Moved):
-                self.queue.later(0.1, lambda: self.add(oid, deep))  # its own rename is on its way
+                self.queue.put_off(oid, deep, 0.1, position)  # its own rename is on its way
             elif isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
                 self._trouble(oid, b"", error)
             return None

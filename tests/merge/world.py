@@ -60,7 +60,7 @@ class FakeJournal:
         self.replica = Replica()
         self.log: list[Record] = []
         self.position: Callable[[], int] = lambda: 0
-        self.late = 0
+        self.late = self.reached = 0
         self.read: dict[int, int] = {}
 
     def emit(self, records: list[Record], late: bool = True) -> list[int]:
@@ -105,6 +105,10 @@ class FakeLive:
             self.open[oid] = node
         return node
 
+    def expect(self, node: Node) -> None:
+        if self._keeps:
+            self.open[node.oid] = node
+
     def look(self, parent: int, name: bytes) -> Seen | None:
         node = self.acquire(parent).names.get(name)
         return None if node is None else Seen(node.oid, node.attributes())
@@ -138,7 +142,7 @@ class World:
         self.index = self.journal.index
         self.live = FakeLive(self, keeps)
         self.brackets: Brackets[Event] = Brackets()
-        self.dirty = Dirty(lambda: self.now)
+        self.dirty = Dirty(lambda: self.now, lambda: self.journal.reached)
         self.dirty.set_hurry(True)
         self.gaps = Gaps(self.journal, lambda: self.now)  # type: ignore[arg-type]
         self.stack: list[tuple[int, bool]] = []
@@ -281,7 +285,7 @@ class World:
         self._repeats.read_ended(len(taken), not self.queue)
         self.follower.process(out)
         if self.ordered:
-            self.passed = self.told - len(self.queue)
+            self.passed = self.journal.reached = self.told - len(self.queue)
             self._check_cut()
 
     def _check_cut(self) -> None:
@@ -384,7 +388,10 @@ class World:
             if not node.is_dir and self.brackets.is_open(seen.oid) and self.index.place(seen.oid) is None:
                 self._again(job.oid, name)
             else:
+                new = self.index.place(seen.oid) is None
                 self.follower.settle(job.oid, name, seen, 0)
+                if node.is_dir and new:
+                    self.live.expect(node)
 
     def _unchanged(self, job: Job, name: bytes, deep: bool) -> bool:
         known = self.index.known(job.oid, name)

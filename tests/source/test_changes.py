@@ -23,7 +23,7 @@ def test_a_name_that_cannot_be_looked_at_is_a_gap_and_not_gone():
     settled: list[object] = []
     changes = object.__new__(Changes)
     index = SimpleNamespace(lookup=lambda parent, name: 7)
-    changes._journal = SimpleNamespace(lock=threading.RLock(), index=index)
+    changes._journal = SimpleNamespace(lock=threading.RLock(), index=index, position=lambda: 0)
     changes._live = SimpleNamespace(look=look)
     changes._gaps = SimpleNamespace(open=lambda oid, reason, detail: gaps.append((oid, reason)))
     changes._follower = SimpleNamespace(settle=lambda *what: settled.append(what))

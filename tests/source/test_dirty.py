@@ -210,3 +210,22 @@ def test_what_could_not_be_read_yet_is_still_asked_for(now):
     assert dirty.is_asked([7])
     dirty.forget(7)
     assert not dirty.is_asked([7]) and not dirty.has([7])
+
+
+def test_what_was_looked_for_too_early_waits_for_the_follower(now):
+    reached = 0
+    dirty = Dirty(now, lambda: reached)
+    dirty.add(7, False)
+    now.value += 1
+    oid, mark = dirty.take(0)
+    dirty.again(oid, mark._replace(tries=1), 0.02, position=50)
+    dirty.done(7, 0.001)
+    now.value += 60
+    dirty.add(7, True)
+    dirty.set_hurry(True)
+    assert not take(dirty) and not dirty.idle(), "its events have not been followed yet"
+    reached = 50
+    oid, mark = dirty.take(0)
+    assert (oid, mark.content, mark.tries) == (7, True, 1)
+    dirty.again(oid, mark, 0.02, position=50)
+    assert take(dirty) == 7, "the follower is there already"

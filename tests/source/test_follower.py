@@ -328,3 +328,72 @@ def test_too_many_of_them_are_a_walk_and_a_gap(world):
     world.follower.process([Named(Op.TOUCHED, world.directory.oid, b"%d" % i) for i in range(10_001)])
     assert world.gaps.is_open(-1)
     assert (ROOT, True) in world.stack
+
+
+# -- an in-kernel mode that is behind ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def behind() -> Iterator[World]:
+    """A directory has moved, and a new one been made in it; of the move nothing has been told yet."""
+    world = World(ordered=True)
+    with world.running():
+        world.directory = world.create(world.root, b"d", is_dir=True)
+        world.begin()
+        world.quiesce()
+        world.rename(world.root, b"d", world.root, b"e")
+        world.create(world.directory, b"new", True)
+        world.mark = len(world.journal.log)
+        yield world
+
+
+def test_a_name_is_not_looked_at_again_before_what_explains_it_has_been_followed(behind):
+    looks: list[bytes] = []
+    look = behind.live.look
+
+    def counted(parent, name):
+        looks.append(name)
+        return look(parent, name)
+
+    behind.live.look = counted
+    behind.follower.look_at(behind.directory.oid, b"new", 0)
+    behind.follower.look_at(behind.directory.oid, b"new", 0)
+    looks.clear()
+    for _ in range(50):  # the follower is busy with other things for a minute
+        behind.now += 1.2
+        behind.follower.process([])
+    assert looks == [] and not behind.follower.idle
+    behind.deliver()
+    behind.follower.process([])
+    assert looks == [b"new"] and behind.follower.idle, "once, however often it was asked for"
+    behind.check()
+
+
+class Half:
+    """A capture with an order. Each read: (events, reached, passed, settled)."""
+
+    def __init__(self, follower, stop, *reads):
+        self.reads = list(reads)
+        self.follower = follower
+        self.stop = stop
+        self.reached = self.passed = 0
+        self.settled = False
+
+    def read(self, timeout):
+        events, self.reached, self.passed, self.settled = self.reads.pop(0)
+        if not self.reads:
+            self.stop.set()
+        return events
+
+
+def test_a_position_at_which_something_is_half_told_is_not_at_rest(world):
+    """The log goes on behind ``passed`` then: a mark put there would stand between the parts of one operation."""
+    stop = threading.Event()
+    rests: list[int] = []
+    caught_up: list[int] = []
+    world.follower.at_rest = rests.append
+    world.journal.caught_up = caught_up.append
+    reads = [([], 10, 10, True), ([], 20, 10, False), ([], 30, 10, False), ([], 40, 40, True)]
+    world.follower.run(Half(world.follower, stop, *reads), stop)
+    assert rests == caught_up == [10, 40]
+    assert world.journal.reached == 40

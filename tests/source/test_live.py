@@ -192,3 +192,26 @@ def test_paths_for_messages(tree):
     assert tree.live.path_of(oid) == os.fsencode(tree.path) + b"/d/\xff"
     assert tree.live.path_of(tree.oid(tree.path)) == os.fsencode(tree.path)
     assert tree.live.path_of(999) is None
+
+
+def test_a_directory_that_is_expected_is_found_wherever_it_moved(tree):
+    before = count()
+    oid, other = tree.mkdir("a"), tree.mkdir("b")
+    top = os.open(tree.path, os.O_RDONLY)
+    tree.live.expect(oid, b"a", top)
+    os.rename(tree.path / "a", tree.path / "b" / "elsewhere")
+    with tree.live.directory(oid) as fd:
+        assert tree.live.object_of(os.fstat(fd)) == oid
+    tree.live.expect(oid, b"b", top)  # another one has the name
+    tree.live.expect(oid, b"nothing", top)
+    tree.live.expect(other, b"b", top)
+    tree.live.expect(other, b"b", top)
+    assert count() - before == 3, "the open one, the expected one and ours"
+    tree.live.expect(tree.mkdir("c"), b"c", top)
+    assert count() - before == 3, "the newest are held, half of what may be open"
+    tree.live.forget(tree.oid(tree.path / "c"))
+    assert count() - before == 2
+    tree.live.expect(other, b"b", top)
+    tree.live.close()
+    os.close(top)
+    assert count() == before

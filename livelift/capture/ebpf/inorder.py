@@ -54,7 +54,9 @@ class EbpfFexitCapture:
         self._tokens: deque[tuple[int, int]] = deque()  # (token, ring position when it was set)
         self._turns: deque[tuple[int, int]] = deque()  # (token, records to be given out before it)
         self._later: deque[tuple[float, Dirty]] = deque()
-        self.passed = 0
+        self._ends: deque[tuple[int, int]] = deque()  # (records taken in, ring position behind the last of them)
+        self.reached = self.passed = 0
+        self.settled = False
 
     def start(self, volumes: Iterable[WatchedVolume], ignore: Callable[[bytes], bool]) -> None:
         """PreflightError: what `Stream` says, a function of this kernel is not known, or the mode is not for a file
@@ -110,7 +112,11 @@ class EbpfFexitCapture:
             events.append(Synced(self._turns.popleft()[0]))
         while self._later and self._later[0][0] <= now:
             events.append(self._later.popleft()[1])
-        if stream.order.settled and not self._later:
+        self._ends.append((stream.order.taken, end))
+        while self._ends and self._ends[0][0] <= stream.order.given:
+            self.reached = self._ends.popleft()[1]
+        self.settled = stream.order.settled and not self._later
+        if self.settled:
             self.passed = end
         return events
 
