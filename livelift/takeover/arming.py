@@ -7,7 +7,7 @@ import time
 
 from livelift.errors import StateError
 from livelift.platform.linux.host import boot_id
-from livelift.takeover import fit, oneshot, switch
+from livelift.takeover import fit, oneshot, reserve, switch
 from livelift.takeover.boot_files import BootDirectory
 from livelift.takeover.records import ARMED, INSTALLED, RETURNED, Config, State
 from livelift.takeover.site import Site
@@ -16,11 +16,12 @@ from livelift.takeover.site import Site
 def arm(site: Site) -> None:
     """The next boot takes over, whoever starts it. First it is written down, then the boot loader is told.
 
-    StateError: not installed, not staged, or the old system does not stand."""
+    StateError: not installed, not staged, or the old system does not stand. PreflightError: `reserve.hold`."""
     if (system := site.system()) != "old":
         raise StateError(f"the {system} system stands", remedy="commit it, or go back first")
     with site.opened() as (records, config, state):
         _check(site, config)
+        reserve.hold(site.tops(config))
         armed = State(ARMED, at=time.time_ns(), boot=boot_id(), shot=state.shot, disk=state.disk, part=state.part)
         records.write_state(armed)
         shot = oneshot.Shot(armed.shot, disk=armed.disk, part=armed.part)

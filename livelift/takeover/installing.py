@@ -14,7 +14,7 @@ from livelift.errors import PreflightError, StateError
 from livelift.facts.host import Host
 from livelift.model.facts import ServerFacts
 from livelift.platform.linux import files
-from livelift.takeover import closure, drivers, fit, image, oneshot
+from livelift.takeover import closure, drivers, fit, image, oneshot, reserve
 from livelift.takeover.confirm import SYSTEMD
 from livelift.takeover.places import System
 from livelift.takeover.plan_config import Options, Planned, plan
@@ -124,6 +124,7 @@ def _put(site: Site, host: Host, facts: ServerFacts, planned: Planned, options: 
         raise StateError(f"{kernel.image} cannot be read", remedy="reinstall the kernel package")
     live, staged = site.top(config.boot), site.staged(config.boot, options.staged)
     _check_room(live, staged, config, len(built) + len(program))
+    reserve.hold(site.tops(config))
     os.makedirs(site.own(), mode=0o700, exist_ok=True)
     _check_python(site, python)
     for top in (live, staged):
@@ -202,8 +203,8 @@ def remove_from_esp(site: Site, config: Config) -> None:
 
 def clear(site: Site, config: Config) -> None:
     """What is written down: last of all, so that everything before can be repeated."""
-    for volume in config.volumes:
-        shutil.rmtree(os.path.join(site.top(volume.mountpoint), ".livelift", "swap"), ignore_errors=True)
+    for top in site.tops(config):
+        shutil.rmtree(os.path.join(top, ".livelift", "swap"), ignore_errors=True)
     site.sync(config)
     os.unlink(os.path.join(site.own(), CONFIG))
     shutil.rmtree(site.own())

@@ -11,7 +11,7 @@ from livelift.checks.findings import Finding, Level
 from livelift.errors import ProgramError, StateError
 from livelift.facts.collect import collect
 from livelift.facts.host import Host
-from livelift.takeover import confirm, fit, installing, oneshot, switch, watchdog
+from livelift.takeover import confirm, fit, installing, oneshot, reserve, switch, watchdog
 from livelift.takeover.boot_files import BootDirectory
 from livelift.takeover.freeing import delete_tree
 from livelift.takeover.probe import check_boot
@@ -79,6 +79,7 @@ def back(site: Site) -> None:
     with _standing_new(site) as (records, config, state):
         if state.phase == COMMITTING:
             raise StateError("the new system has been committed", remedy="the old system is gone")
+        reserve.release(site.tops(config))
         records.write_state(state._replace(phase=BACK, reason="asked for", at=time.time_ns()))
         with BootDirectory(site.top(config.boot), config.directory) as directory:
             directory.set_mode(switch.STAGE, config)

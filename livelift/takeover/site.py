@@ -36,6 +36,9 @@ class Site:
         """The live place of a file system."""
         return os.path.join(self.root, mountpoint.lstrip("/")).rstrip("/") or "/"
 
+    def tops(self, config: Config) -> list[str]:
+        return [self.top(volume.mountpoint) for volume in config.volumes]
+
     def staged(self, mountpoint: str = "/", view: str = "") -> str:
         """Its staged place; ``view``: a root in which the staged system is seen with all its file systems."""
         if view:
@@ -65,8 +68,8 @@ class Site:
             records.close()
 
     def sync(self, config: Config) -> None:
-        for volume in config.volumes:
-            fd = os.open(self.top(volume.mountpoint), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        for top in self.tops(config):
+            fd = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 files.syncfs(fd)
             finally:

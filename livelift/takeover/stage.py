@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 
 from livelift.errors import CorruptError, LiveliftError, StateError
 from livelift.platform.linux.confine import open_in_root
-from livelift.takeover import switch
+from livelift.takeover import reserve, switch
 from livelift.takeover.boot_files import BootDirectory
 from livelift.takeover.decide import FORWARD, STAY, Limits, decide
 from livelift.takeover.records import BACK, CONFIRMED, RETURNED, TRYING, Config, Records, State
@@ -115,9 +115,11 @@ class Stage:
 
     def _back(self, reason: str) -> Outcome:
         """A system that stands already needs no other file system for that."""
+        reserve.release([self._places["/"]])
         self._write(BACK, reason)
         if standing_at(self._places["/"]) != "old":
             self._hands.open()
+            reserve.release(self._places.values())
             self._lead_here()
             self._move(Swap.back)
             self._settle()

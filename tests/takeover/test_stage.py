@@ -5,7 +5,10 @@ From every such point the next boots lead to exactly the old or exactly the new 
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,10 +17,10 @@ import pytest
 
 from livelift.adapt.linux.grubenv import environment
 from livelift.checks.findings import Finding, Level
-from livelift.errors import StateError
+from livelift.errors import PreflightError, StateError
 from livelift.facts.host import Host
 from livelift.platform.linux import files
-from livelift.takeover import arming, confirm, fit, moved
+from livelift.takeover import arming, confirm, fit, moved, reserve
 from livelift.takeover.records import RETURNED, Records
 from livelift.takeover.swap import place_for
 from tests.edits.killer import run_until
@@ -93,6 +96,65 @@ def test_over_confirmed_and_back(make: Make) -> None:
     world.check("old")
     assert world.mode() == "idle" and world.boot() == ("own", "old")
     assert world.state().phase == RETURNED and world.state().reason == "asked for"
+
+
+def fill(top: Path) -> None:
+    """To the last byte and the last inode, as root."""
+    ballast = top / ".livelift/ballast"
+    ballast.mkdir()
+    for size in (1 << 20, 4096, 1):
+        try:
+            for number in itertools.count():
+                with open(ballast / f"{size} {number}", "wb", buffering=0) as file:
+                    assert file.write(bytes(size)) == size
+                    os.fsync(file.fileno())
+        except (OSError, AssertionError) as error:
+            assert isinstance(error, AssertionError) or error.errno == errno.ENOSPC, error
+
+
+@pytest.mark.parametrize("way", ["asked for", "did not confirm"])
+def test_a_full_disk_is_not_in_the_way_back(make: Make, disks: list[Path], way: str) -> None:
+    world = make()
+    arming.arm(world.site())
+    world.boot()
+    if way == "asked for":
+        confirm_it(world)
+    for disk in disks:
+        fill(disk)
+        with pytest.raises(OSError, match="No space"):
+            (disk / ".livelift/more").write_bytes(bytes(4096))
+    if way == "asked for":
+        moved.back(world.site())
+    assert world.boot() == ("stage", "old")
+    assert world.boot() == ("own", "old") and way in world.state().reason
+    world.check("old")
+
+
+def test_it_is_not_armed_without_that_room(make: Make, disks: list[Path]) -> None:
+    world = make()
+    for disk in disks:
+        fill(disk)
+    with pytest.raises(PreflightError, match="is full"):
+        arming.arm(world.site())
+    assert world.boot() == ("own", "old")
+    for disk in disks:
+        shutil.rmtree(disk / ".livelift/ballast")
+    arming.arm(world.site())
+    assert world.boot() == ("stage", "new")
+    world.check("new")
+
+
+def test_without_the_room_it_would_be(make: Make, disks: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make()
+    arming.arm(world.site())
+    world.boot()
+    confirm_it(world)
+    for disk in disks:
+        fill(disk)
+    monkeypatch.setattr(reserve, "release", lambda tops: None)
+    with pytest.raises(OSError, match="No space"):
+        moved.back(world.site())
+        world.boot()
 
 
 def test_a_new_system_that_does_not_confirm_leads_back(make: Make) -> None:
