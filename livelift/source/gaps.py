@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from livelift.model.record import Gap, Kind
 from livelift.source.journal import Journal
+
+log = logging.getLogger(__name__)
+
+SAID: Final = 1000
+"""Gaps that are told in the agent's own output: the first ones. What a closed one was is known from there alone."""
 
 
 class OpenGap(NamedTuple):
@@ -41,6 +47,8 @@ class Gaps:
                 self._open[oid] = OpenGap(reason, detail, self._now(), next(self._numbers))
                 self.total += fresh
                 self.openings += 1
+            if fresh and self.total <= SAID:
+                log.info("gap: object %d: %s", oid, f"{reason}: {detail}" if detail else reason)
             if fresh or oid > 0:
                 self._journal.put(Kind.GAP, Gap(max(oid, 0), reason, detail))
 

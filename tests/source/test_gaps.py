@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from typing import Any
 
 import msgspec
+import pytest
 
 from livelift.model.record import Gap, Kind
+from livelift.source import gaps as module
 from livelift.source.gaps import Gaps
 
 
@@ -32,3 +35,16 @@ def test_a_name_that_is_not_utf8_can_be_told_at_both_ends() -> None:
     gaps.close(7)
     assert [kind for kind, _ in log.records] == [Kind.GAP, Kind.GAP_CLOSED]
     assert {body.detail for _, body in log.records} == {"no \\udcff\\udcfe here"}
+
+
+def test_what_a_gap_was_is_known_when_it_has_closed(caplog: pytest.LogCaptureFixture, monkeypatch: Any) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(module, "SAID", 2)
+    log: Any = Log()
+    gaps = Gaps(log, lambda: 0.0)
+    gaps.open(7, "resync", "COLLAPSE: Invalid argument")
+    gaps.open(7, "resync", "again")
+    gaps.open(8, "spool full")
+    gaps.open(9, "spool full")
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["gap: object 7: resync: COLLAPSE: Invalid argument", "gap: object 8: spool full"]
