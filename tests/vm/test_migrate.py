@@ -6,14 +6,18 @@ directory.
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from tests.vm.answers import gap
 from tests.vm.conftest import Boot
 from tests.vm.judge import Judge, check_loader, check_second_boot
+from tests.vm.load import door
+from tests.vm.machine import Machine
 from tests.vm.outage import outage
 from tests.vm.scene import Scene, scene
 
@@ -62,3 +66,50 @@ def test_2_bios_to_uefi_and_nvme(boot: Boot, tmp_path: Path) -> None:
 )
 def test_3_other_systems_and_layouts(boot: Boot, tmp_path: Path, source: str, target: str, suite: str) -> None:
     moves(scene(boot, tmp_path, source, target, suite))
+
+
+HERE: Final = "/root/livelift-agent"
+PLACED: Final = "/.livelift/livelift-agent"
+
+
+def test_without_ssh_by_a_pairing_code(boot: Boot, tmp_path: Path) -> None:
+    """As docs/how-to/move-a-whole-server.md says; the harness types on each machine what its operator would."""
+    made = scene(boot, tmp_path, "source", "target")
+    source, target = made.source, made.target
+    for machine in (source, target):
+        machine.push([made.move.agent], HERE)
+    told = json.loads(target.said(f"{HERE} target --server --install --json").splitlines()[-1])
+    source.ssh(
+        f"{HERE} source --server --pair - --pair-only {target.profile.address}:{told['port']}",
+        input=told["code"].encode() + b"\n",
+    )
+    source.ssh(f"systemd-run --quiet --unit=livelift-source --property=Restart=on-abnormal {HERE} source")
+    with made.load() as load:
+        wait_following(source, 1800)
+        source.ssh(f"{HERE} verify", timeout=900)
+        target.ssh(f"{PLACED} adapt", timeout=1800)
+        target.mark()
+        began = time.time()
+        source.ssh(f"{HERE} cutover", timeout=3600)
+        target.wait(new=True)
+        load.wait("commit", "target", 600, since=began)
+        assert target.said("hostname") == "source"
+        found = load.held(door(target))
+        source.ssh(f"{HERE} commit", timeout=1800)
+    assert found.missing == () and found.torn == 0, found
+    assert load.report().served_by == ("source", "target")
+    target.ssh(f"{PLACED} remove --state /.livelift/target", timeout=900)
+    source.ssh(f"{HERE} remove", timeout=900)
+    for machine, place in ((target, "/.livelift"), (source, "/var/lib/livelift/source")):
+        assert machine.ssh(f"test -e {place}", check=False).returncode == 1, place
+    print(load.report().text())
+
+
+def wait_following(source: Machine, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        status = json.loads(source.ssh(f"{HERE} status --json", check=False).stdout or "{}")
+        if status.get("state") == "following" and not status["gaps"]:
+            return
+        assert time.monotonic() < end, status
+        time.sleep(5)
