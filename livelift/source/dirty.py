@@ -93,6 +93,12 @@ class Dirty:
             reading = {oid for oid, _ in self._reading}
             return any(oid in self._marks or oid in reading for oid in oids)
 
+    def awaits_content(self, oid: int) -> bool:
+        """Its content is to be read, and the reading has not begun."""
+        with self._condition:
+            mark = self._marks.get(oid)
+            return mark is not None and _of_content(mark)
+
     def _add(self, oid: int, mark: Mark, delay: float, position: int = 0) -> None:
         old = self._marks.get(oid)
         if old is not None:

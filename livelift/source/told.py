@@ -118,8 +118,9 @@ class ToldContent:
         )
 
     def _as_then(self, *oids: int) -> bool:
-        """The target has these objects as they were at this event: nothing that was read of them later."""
-        return not any(oid in self._journal.read for oid in oids)
+        """The target has these objects as they were at this event: nothing that was read of them later, and nothing
+        that is still to be read because something before the event could not be told."""
+        return not any(oid in self._journal.read or self._dirty.awaits_content(oid) for oid in oids)
 
     # -- while the object is being read ------------------------------------------------------------------------------
 
