@@ -1,0 +1,43 @@
+"""How far the capture says it has come: everything given out, and nothing half told. Without a kernel."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from livelift.capture.ebpf.inorder import EbpfFexitCapture
+from livelift.capture.ebpf.order import Order
+from livelift.capture.ebpf.records import MORE, Operation, Told
+from tests.capture.ebpf.test_order import fill, held, told, write
+
+
+def come(*batches: list[Told]) -> list[tuple[int, int, bool]]:
+    """(reached, passed, settled) behind each batch; a record is ten bytes of the ring."""
+    order = Order()
+    left = list(batches)
+    consumed = 0
+
+    def take(now: float) -> Any:
+        nonlocal consumed
+        batch = left.pop(0)
+        consumed += 10 * len(batch)
+        return order.feed(batch, 0.0)
+
+    stream: Any = SimpleNamespace(order=order, take=take, consumed=lambda: consumed, lost=lambda: [])
+    capture = EbpfFexitCapture()
+    out = []
+    while left:
+        capture._next(stream)
+        out.append((capture.reached, capture.passed, capture.settled))
+    return out
+
+
+def test_what_is_behind_a_place_is_not_reached_before_it_is_filled():
+    batches = [write(0)], [write(1), held(10, 1)], [write(2), write(3)], [fill(10, b"a")], [held(20, 1)]
+    assert come(*batches) == [(10, 10, True), (10, 10, False), (10, 10, False), (60, 60, True), (60, 60, False)]
+
+
+def test_a_call_of_which_a_part_was_given_out_is_reached_but_not_at_rest():
+    first = told(Operation.WRITE, 0, b"w", flags=MORE)
+    batches = [write(9, task=5)], [first], [write(9, task=5)], [told(Operation.WHOLE)]
+    assert come(*batches) == [(10, 10, True), (20, 10, False), (30, 10, False), (40, 40, True)]
