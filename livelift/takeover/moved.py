@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from livelift.checks.findings import Finding, Level
 from livelift.errors import ProgramError, StateError
@@ -19,6 +20,9 @@ from livelift.takeover.records import BACK, COMMITTING, CONFIRMED, FAILING, TRYI
 from livelift.takeover.site import Opened, Site
 from livelift.takeover.swap import place_for
 from livelift.takeover.swap_journal import write_durably
+
+LASTING: Final = ("probe-initramfs", "probe-modules")
+"""Findings of `check_boot` that no program of a commit mends."""
 
 
 def confirm_now(site: Site, host: Host) -> list[str]:
@@ -86,17 +90,24 @@ def back(site: Site) -> None:
         site.sync(config)
 
 
-def commit(site: Site, host: Host, free: bool, ignored: Collection[str] = ()) -> list[Finding]:
+def commit(
+    site: Site, host: Host, free: bool, ignored: Collection[str] = (), begins: Callable[[], None] = lambda: None
+) -> list[Finding]:
     """The new system is final. ``free``: the old tree is deleted. ``ignored``: ids of findings of `check_boot`.
+    ``begins``: called before the first thing that cannot be gone back from.
 
-    A program that fails is a finding. StateError: it has not confirmed, or its menu would not start it; until then
-    every boot still leads to it by way of the stage. Call it again."""
+    A program that fails is a finding. StateError: it has not confirmed, or its initramfs would not start it: nothing
+    has been done. Or its menu would not: until it would every boot still leads to it by way of the stage. Call it
+    again."""
     with site.opened() as (records, config, state):
         system = site.system()
         if state.phase != COMMITTING and (system, state.phase) != ("new", CONFIRMED):
             raise StateError(
                 f"the {system} system stands, the take-over is {state.phase}", remedy="see livelift takeover status"
             )
+        if state.phase == CONFIRMED:
+            _refuse([finding for finding in wrong_menu(host) if finding.id in LASTING], ignored)
+        begins()
         findings = list(_tell_own_boot())
         top = site.top(config.boot)
         records.write_state(state._replace(phase=COMMITTING, at=time.time_ns()))
@@ -104,12 +115,7 @@ def commit(site: Site, host: Host, free: bool, ignored: Collection[str] = ()) ->
         findings += _renew(site, config)
         if not fit.has_menu(top, config):
             raise StateError("the new system has no boot menu of its own", remedy="run update-grub, then commit again")
-        if wrong := [finding for finding in wrong_menu(host) if finding.id not in ignored]:
-            raise StateError(
-                "the new system's own menu would not start it: "
-                + "; ".join(f"{finding.diagnosis} [{finding.id}]" for finding in wrong),
-                remedy="mend that, then commit again",
-            )
+        _refuse(wrong_menu(host), ignored)
         fit.unfit(top, config)
         fit.remove_unit(site.root)
         if state.shot == oneshot.BOOTNEXT:
@@ -120,6 +126,15 @@ def commit(site: Site, host: Host, free: bool, ignored: Collection[str] = ()) ->
                 delete_tree(place_for(site.top(volume.mountpoint)))
         installing.clear(site, config)
         return findings
+
+
+def _refuse(wrong: Collection[Finding], ignored: Collection[str]) -> None:
+    if found := [finding for finding in wrong if finding.id not in ignored]:
+        raise StateError(
+            "the new system's own menu would not start it: "
+            + "; ".join(f"{finding.diagnosis} [{finding.id}]" for finding in found),
+            remedy="mend that, then commit again",
+        )
 
 
 def _tell_own_boot() -> Iterator[Finding]:

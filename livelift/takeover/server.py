@@ -10,7 +10,7 @@ Every call may be repeated after an interruption. They do not run beside each ot
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from livelift.checks.findings import Finding
@@ -97,11 +97,13 @@ class TakeOver:
         """See `moved.back`."""
         moved.back(self._site)
 
-    def commit(self, free: bool = False, ignored: Collection[str] = ()) -> list[Finding]:
+    def commit(
+        self, free: bool = False, ignored: Collection[str] = (), begins: Callable[[], None] = lambda: None
+    ) -> list[Finding]:
         """See `moved.commit`."""
         host = Host(self._site.root)
         try:
-            return moved.commit(self._site, host, free, ignored)
+            return moved.commit(self._site, host, free, ignored, begins)
         finally:
             host.close()
 

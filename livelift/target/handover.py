@@ -150,8 +150,8 @@ class Handover:
                 f"the {standing.system} system stands ({standing.phase or 'nothing was taken over'})",
                 remedy="a commit is for a new system that has confirmed: livelift status",
             )
-        self._memory.change(committed=True)  # from here on the old one is not led back to
-        found = self._takeover.commit(bool(options.get("free")))
+        # From where it begins on the old one is not led back to; a commit that is refused before can be rolled back.
+        found = self._takeover.commit(bool(options.get("free")), begins=lambda: self._memory.change(committed=True))
         return {"committed": True, "findings": Findings(found).to_dict()["findings"], "already": False}
 
 

@@ -239,6 +239,21 @@ def test_a_menu_that_would_not_start_it_is_not_final(make: Make, monkeypatch: py
     assert world.boot()[0] == "own" and world.name() == "new"
 
 
+def test_an_initramfs_that_would_not_start_it_leaves_the_way_back(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = make()
+    arming.arm(world.site())
+    world.boot()
+    wrong = Finding("probe-modules", Level.INHIBITOR, "it lacks a driver")
+    monkeypatch.setattr(moved, "wrong_menu", lambda host: [wrong])
+    confirm_it(world)
+    with pytest.raises(StateError, match=r"it lacks a driver \[probe-modules\]"):
+        commit(world)
+    assert world.ran == [], "no program of the new system has been run"
+    moved.back(world.site())
+    assert world.boot() == ("stage", "old")
+    world.check("old")
+
+
 def test_death_at_every_call_of_the_commit(make: Make, every: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new system starts whatever happens, and the commit can be made again."""
     at, finished = 0, False

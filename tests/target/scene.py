@@ -1,10 +1,10 @@
 """A replica of a made-up Debian on real file systems, a made-up target beside it, and a take-over that only tells."""
 
-
 from __future__ import annotations
 
 import gzip
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +93,10 @@ class TakeOverDouble:
         self.calls.append("back")
         self.found = self.found._replace(phase="back")
 
-    def commit(self, free: bool) -> list[Finding]:
+    def commit(self, free: bool, begins: Callable[[], None]) -> list[Finding]:
+        if self.refuses:
+            raise StateError("its initramfs would not start it")
+        begins()
         self.calls.append(f"commit {free}")
         self.found = Standing("old")  # what it was known by is gone
         return []
@@ -171,5 +174,3 @@ class Scene:
 
 
 TREES = ("boot/grub", f"usr/lib/modules/{OLD}", f"usr/lib/modules/{NEW}")
-
-

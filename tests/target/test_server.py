@@ -272,6 +272,11 @@ def test_arming_leads_nowhere_and_going_does(scene: Scene, settled: ServerTarget
             refused()
     scene.takeover.found = Standing("new", "confirmed", confirmed=True)
     assert server.handover.standing(A)["confirmed"]
+    scene.takeover.refuses = True
+    with pytest.raises(StateError, match="would not start it"):
+        server.handover.commit({})
+    assert not scene.server().committed, "what was refused can be rolled back"
+    scene.takeover.refuses = False
     assert not server.handover.commit({"free": True})["already"] and scene.calls[-1] == "commit True"
     told = scene.server().handover.standing(A)
     assert (told["system"], told["committed"], told["confirmed"]) == ("new", True, True)

@@ -5,6 +5,7 @@ One copy for all of them: every test begins where both machines were saved when 
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -95,18 +96,38 @@ def test_4_without_adaptation_it_does_not_boot_and_the_old_system_comes_back(her
 
 
 def test_4_with_a_wrong_initramfs_the_old_system_comes_back(here: Scene) -> None:
-    """The first boot uses the take-over's; the new system's own is used from the second one on."""
-    sabotage(here, "/boot/initrd.img-*")
+    """The first boot uses the take-over's; the new system's own is used from the second one on. It becomes wrong after
+    the confirmation, for one that is wrong before is seen (the next test)."""
+    here.source.pull(["/boot/initrd.img-*"], here.directory)
     with here.load() as load:
         here.target.mark()
         here.move.cutover("--mode=reboot")
         here.target.wait(new=True)
         load.wait("commit", "target", 600)
         boot_id = here.target.said("cat /proc/sys/kernel/random/boot_id")
+        here.target.push(sorted(here.directory.glob("initrd.img-*")), "/boot/")
+        here.target.ssh("sync")
         began = time.time()
         here.target.reboot()
         comes_back(here.target, boot_id, began, PATIENCE)
         print(here.target.said("/.livelift/livelift-agent takeover status"))
+
+
+def test_4_a_wrong_initramfs_is_seen_before_it_is_used(here: Scene) -> None:
+    """The new system starts by way of the stage until the commit, and that is refused."""
+    sabotage(here, "/boot/initrd.img-*")
+    with here.load() as load:
+        here.target.mark()
+        here.move.cutover("--mode=reboot")
+        here.target.wait(new=True)
+        load.wait("commit", "target", 600)
+        here.target.reboot()
+        here.target.wait(new=True)
+        load.wait("commit", "target", 600, since=time.time())
+    assert here.target.said("hostname") == "source"
+    assert json.loads(here.target.said("/.livelift/livelift-agent takeover status --json"))["counting"] == "stage"
+    refused = here.move.run("commit", f"--job={here.move.job}", check=False)
+    assert refused.returncode != 0 and "probe-modules" in refused.stdout + refused.stderr, refused
 
 
 MOMENTS: Final = {
