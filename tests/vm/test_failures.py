@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -45,10 +46,17 @@ def ready(boot: Boot, vm_home: Path) -> Scene:
 
 @pytest.fixture
 def here(ready: Scene, tmp_path: Path) -> Scene:
-    for machine in (ready.source, ready.target):
-        machine.load("ready")
+    together((ready.source, ready.target), "ready")
     ready.target.link(True)
     return replace(ready, directory=tmp_path, first=first(ready.source))
+
+
+def together(machines: Sequence[Machine], tag: str) -> None:
+    """Both back to what was saved; neither hears what the other one says in what it did since."""
+    for machine in machines:
+        machine.down(hard=True)
+    for machine in machines:
+        machine.load(tag)
 
 
 def first(source: Machine) -> int:
@@ -151,8 +159,7 @@ def going(ready: Scene) -> tuple[Answer, ...]:
     """Both machines saved as "going", after the hand-over: the target is on its way down. All that the clients had been
     told before."""
     source, target = ready.source, ready.target
-    for machine in (source, target):
-        machine.load("ready")
+    together((source, target), "ready")
     with replace(ready, first=first(source)).load() as load:
         load.wait("commit", "source", 120)
         target.mark()
@@ -172,10 +179,11 @@ def test_5_power_cut(ready: Scene, going: tuple[Answer, ...], tmp_path: Path, mo
     """One of the two serves in the end, never both, and nothing that was acknowledged is lost."""
     source, target = ready.source, ready.target
     pattern, later = MOMENTS[moment]
-    target.load("going", wait=False)
+    target.down(hard=True)
     source.load("going")
     here = replace(ready, directory=tmp_path, first=1 + max(answer.number for answer in going))
     with here.load() as load:
+        target.load("going", wait=False)  # last: from here on it is seconds to the first moment
         target.cut_power_at(pattern, 600, later)
         cut = time.time()
         target.up(keep=True)
