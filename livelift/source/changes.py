@@ -294,12 +294,16 @@ class Changes:
         racy = is_racy(attributes)
         self._bytes += sum(len(p.payload) for p in parts) + len(content or b"")
 
+        stranger = False
+
         def records() -> list[Record]:
+            nonlocal stranger
             place = self._journal.index.place(oid)
             if place is None:
                 return []
             if self._journal.index.type_of(oid) != stat.S_IFMT(attributes.mode):  # another object has the number now
                 self._dirty.add(oid, True, mark.first)
+                stranger = True
                 return []
             if content is not None:
                 if len(self._journal.index.places(oid)) == 1:
@@ -317,6 +321,8 @@ class Changes:
             return [*made, Record(Kind.ATTRIBUTES, SetAttributes(oid, *place, now), b"", mark.first)]
 
         def after(lost: list[int]) -> None:
+            if stranger:
+                return  # nothing was said of it, so nothing is closed
             if oid in lost:
                 self._full(oid, mark)
             elif not self._big.outdated(oid, gap, mark.first):

@@ -61,3 +61,4 @@ def test_what_was_read_of_another_object_with_this_number_is_not_said():
     made = changes._whole(7, Attributes(0o100644, 0, 0, 4, 0, 0, 0), [], Mark(True, 5, None, 0), 0, b"text")
     assert made.records() == []
     assert len(changes._dirty) == 1
+    made.after([])  # reaches for nothing that is not here: no gap is closed, no stamp touched
