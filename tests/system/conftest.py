@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,8 +16,9 @@ from livelift.demo.fence import hierarchy
 from livelift.platform.linux.cgroups import Freezer
 from tests.loopfs import loop_filesystem
 from tests.oracle import trees
-from tests.oracle.pair import why_unavailable
+from tests.oracle.pair import Agent, why_unavailable
 from tests.oracle.slow import SLOW
+from tests.system.refusals import Waiting
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -85,3 +87,33 @@ def _wait(condition: Callable[[], bool], what: str, timeout: float = 60) -> None
     while not condition():
         assert time.monotonic() < deadline, f"not in {timeout} s: {what}"
         time.sleep(0.05)
+
+
+@pytest.fixture(name="trees")
+def two_trees(tmp_path: Path) -> tuple[Path, Path]:
+    source, target = tmp_path / "src", tmp_path / "dst"
+    source.mkdir()
+    target.mkdir()
+    (source / "file").write_bytes(b"content")
+    (source / "directory").mkdir()
+    (source / "directory/inner").write_bytes(os.urandom(70_000))
+    return source, target
+
+
+@pytest.fixture
+def targets(tmp_path: Path) -> Iterator[object]:
+    """Starts target agents; all are stopped at the end."""
+    with ExitStack() as undo:
+        count = iter(range(100))
+
+        def start(*maps: tuple[object, object], state: Path | None = None, words: tuple[str, ...] = ()) -> Waiting:
+            state = state or tmp_path / f"target-{next(count)}"
+            arguments = ["target", "--listen", "127.0.0.1:0", "--json", "--state", str(state), *words]
+            for one, other in maps:
+                arguments += ["--map", f"{one}={other}"]
+            agent = Agent("target", arguments, tmp_path / f"log-{next(count)}.json")
+            undo.callback(agent.stop)
+            event = agent.wait_event(lambda e: e.get("event") == "pairing", 20)
+            return Waiting(agent, state, event["code"], event["port"])
+
+        yield start
