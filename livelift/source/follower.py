@@ -283,6 +283,8 @@ class Follower:
             self._postpone(parent, name, at, 0.2)
             return
         self._journal.late = self._journal.position()  # even if there is nothing to say
+        if seen is not None and seen.attributes.is_dir and self._journal.index.lookup(parent, name) != seen.oid:
+            self._live.expect(seen.oid, parent, name)  # it will be walked
         self.carry_out(self._namer.settle(parent, name, seen, self.map_of(parent)), at)
 
     def remove(self, parent: int, name: bytes, at: int) -> None:

@@ -139,14 +139,16 @@ class Live:
             if start is not None:
                 self.release(start)
 
-    def expect(self, oid: int, name: bytes, parent_fd: int) -> None:
-        """It is to be listed soon: hold it, so that it is found however often it moves until then. Of many the newest
-        are held, as the walk goes depth first; the others have to be where the index says."""
+    def expect(self, oid: int, parent: int, name: bytes) -> None:
+        """The directory that was just seen at this name is to be listed soon: hold it, so that it is found however
+        often it moves until then. Of many the newest are held, as the walk goes depth first; the others have to be
+        where the index says."""
         if self._limit < 2:
             return
         try:
-            fd = open_noatime(name, _DIRECTORY, parent_fd)
-        except OSError:
+            with self.directory(parent) as directory:
+                fd = open_noatime(name, _DIRECTORY, directory)
+        except (Moved, Gone, OSError):
             return  # whoever lists it finds out why
         if self.object_of(os.fstat(fd)) != oid:
             os.close(fd)

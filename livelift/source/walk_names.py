@@ -129,7 +129,7 @@ class Names:
             if found:
                 made = self._others(found, rescan)
         for job, name, seen in made:
-            self._live.expect(seen.oid, name, job.handle.fd)
+            self._live.expect(seen.oid, job.oid, name)
             self._queue.add(seen.oid, True)
         if rest:
             more: Found = []

@@ -105,9 +105,13 @@ class FakeLive:
             self.open[oid] = node
         return node
 
-    def expect(self, node: Node) -> None:
-        if self._keeps:
-            self.open[node.oid] = node
+    def expect(self, oid: int, parent: int, name: bytes) -> None:
+        try:
+            node = self.acquire(parent).names.get(name)
+        except (Moved, Gone):
+            return
+        if self._keeps and node is not None and node.oid == oid:
+            self.open[oid] = node
 
     def look(self, parent: int, name: bytes) -> Seen | None:
         node = self.acquire(parent).names.get(name)
@@ -388,10 +392,7 @@ class World:
             if not node.is_dir and self.brackets.is_open(seen.oid) and self.index.place(seen.oid) is None:
                 self._again(job.oid, name)
             else:
-                new = self.index.place(seen.oid) is None
                 self.follower.settle(job.oid, name, seen, 0)
-                if node.is_dir and new:
-                    self.live.expect(node)
 
     def _unchanged(self, job: Job, name: bytes, deep: bool) -> bool:
         known = self.index.known(job.oid, name)

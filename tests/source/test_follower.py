@@ -400,3 +400,19 @@ def test_a_position_at_which_something_is_half_told_is_not_at_rest(world):
     world.follower.run(Half(world.follower, stop, *reads), stop)
     assert rests == caught_up == [10, 40]
     assert world.journal.reached == 40
+
+
+def test_what_moves_on_before_it_is_listed_is_found_by_what_was_held_open():
+    """A new directory is seen, then it moves, and of that nothing has been told: a listing finds it all the same."""
+    world = World(keeps=True, ordered=True)
+    with world.running():
+        world.begin()
+        world.quiesce()
+        directory = world.create(world.root, b"d", is_dir=True)
+        world.create(directory, b"f")
+        world.follower.look_at(world.root.oid, b"d", 0)
+        world.rename(world.root, b"d", world.root, b"e")
+        while world.step_walk() or world.step_task(0):
+            pass
+        assert world.index.children(directory.oid)
+        world.check()

@@ -33,7 +33,7 @@ def test_what_moves_between_two_listings_that_are_taken_together_is_one_object(t
         log.extend(records)
         index.apply(records)
 
-    live = SimpleNamespace(object_of=lambda st: object_id(0, st.st_ino), expect=lambda oid, name, fd: None)
+    live = SimpleNamespace(object_of=lambda st: object_id(0, st.st_ino), expect=lambda oid, parent, name: None)
     journal = SimpleNamespace(lock=threading.RLock(), index=index, emit=emit)
     queue = SimpleNamespace(add=lambda oid, deep: None)
     scope = SimpleNamespace()
