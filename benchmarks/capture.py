@@ -24,7 +24,7 @@ from benchmarks.pgbench import BINARIES, Cluster, measured
 from benchmarks.report import Row
 from livelift.capture.choose import MODES, choose
 from livelift.errors import PreflightError
-from livelift.ports import Capture, Exact, Lost, WatchedVolume
+from livelift.ports import Capture, Exact, Lost, Synced, WatchedVolume
 from tests.loopfs import loop_filesystem
 
 SIZES = {"4 KiB": 4 << 10, "64 KiB": 64 << 10}
@@ -36,25 +36,30 @@ RATE = 100
 
 
 class Drain:
-    """Reads a capture until it is closed; counts what came."""
+    """Reads a capture until it is closed, and then to the end of what has happened; counts what came."""
 
     def __init__(self, capture: Capture) -> None:
         self._capture = capture
-        self._stop = threading.Event()
+        self._ended = False
         self._thread = threading.Thread(target=self._run)
         self.records = self.lost = 0
         self._thread.start()
 
     def _run(self) -> None:
-        while not self._stop.is_set():
+        while not self._ended:
             for event in self._capture.read(0.05):
+                self._ended = self._ended or isinstance(event, Synced)
                 self.records += isinstance(event, Exact)
                 if isinstance(event, Lost):  # of one file: the number of records is in its reason
                     self.lost += int(next(iter(re.findall(r"\d+", event.reason)), 1))
 
-    def close(self) -> None:
-        self._stop.set()
+    def finish(self) -> None:
+        """Or what still waits in the ring would count as neither told nor lost."""
+        self._capture.sync(1)
         self._thread.join()
+
+    def close(self) -> None:
+        self.finish()
         self._capture.close()
 
 
@@ -113,6 +118,8 @@ def _captured(case: str, name: str, volume: WatchedVolume, undo: ExitStack) -> D
 
 
 def _counted(drain: Drain | None) -> dict[str, float]:
+    if drain is not None:
+        drain.finish()
     return {"records": float(drain.records if drain else 0), "not told": float(drain.lost if drain else 0)}
 
 
