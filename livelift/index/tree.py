@@ -4,8 +4,8 @@ It is the fold of the log: `TreeIndex.apply` is the only thing that changes it, 
 spool's records again. SQLite because a million entries must fit into little memory and survive the process; WAL with
 ``synchronous=NORMAL`` because a lost tail is refolded from the spool, while a torn database is not acceptable.
 
-One table: a hard-linked object has a row a name, each with the object's stamp. Not thread-safe: the source's merge lock
-is held around every call.
+One table: a hard-linked object has a row a name, each with the object's stamp. The source's merge lock is held around
+every change, and around questions that have to fit together; a single one may be asked by any thread.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from livelift.errors import CorruptError
+from livelift.index.database import Database
 from livelift.index.untimed import Untimed
 from livelift.log.segment import REMEDY
 from livelift.merge.blocks import DIGEST
@@ -65,9 +66,7 @@ class TreeIndex:
     """See the module docstring. Implements `livelift.ports.TreeView`."""
 
     def __init__(self, path: bytes) -> None:
-        self._db = sqlite3.connect(
-            path.decode("utf-8", "surrogateescape"), check_same_thread=False, isolation_level=None
-        )
+        self._db = Database(path.decode("utf-8", "surrogateescape"))
         try:
             self._db.executescript(
                 "PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;"
@@ -327,9 +326,7 @@ class TreeIndex:
         row = self._db.execute("SELECT length(digests) FROM blocks WHERE oid=?", (oid,)).fetchone()
         room = row[0] - first * DIGEST if row else 0
         if room > 0:
-            with self._db.blobopen("blocks", "digests", oid) as blob:
-                blob.seek(first * DIGEST)
-                blob.write(digests[:room])
+            self._db.write_blob("blocks", "digests", oid, first * DIGEST, digests[:room])
 
     def drop_blocks(self, oid: int) -> None:
         self._db.execute("DELETE FROM blocks WHERE oid=?", (oid,))
@@ -353,9 +350,7 @@ class TreeIndex:
         block, length = row
         start, stop = first // block * DIGEST, min(-(-end // block) * DIGEST, length)
         if start < stop:
-            with self._db.blobopen("blocks", "digests", oid) as digests:
-                digests.seek(start)
-                digests.write(_UNKNOWN * ((stop - start) // DIGEST))
+            self._db.write_blob("blocks", "digests", oid, start, _UNKNOWN * ((stop - start) // DIGEST))
 
     def meta(self, key: str) -> int:
         row = self._db.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()
@@ -390,5 +385,4 @@ class TreeIndex:
         self._db.execute("BEGIN")
 
     def close(self) -> None:
-        self._db.rollback()
         self._db.close()
