@@ -95,5 +95,5 @@ _ADAPT: Final = Step(
     lambda move: False,  # what the source has changed since, only the target can tell: it answers at once if nothing
     adapt,
 )
-_PLACED: Final = STEPS[:3]
-SERVER_STEPS: Final = (*_PLACED, _CHECK, *STEPS[3:], _ADAPT)
+_PLACED: Final = STEPS[:2]
+SERVER_STEPS: Final = (*_PLACED, _CHECK, *STEPS[2:], _ADAPT)

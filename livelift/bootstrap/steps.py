@@ -87,11 +87,12 @@ class Move:
 
     @property
     def steps(self) -> tuple[Step, ...]:
+        before = (RENEW,) if self.renew else ()
         if not self.job.server:
-            return STEPS
+            return before + STEPS
         from livelift.bootstrap.server import SERVER_STEPS  # which is made of these steps and more
 
-        return SERVER_STEPS
+        return before + SERVER_STEPS
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
@@ -281,13 +282,10 @@ class Step(NamedTuple):
     act: Callable[[Move], None]
 
 
+RENEW: Final = Step(
+    "renew", "end the agents that run another agent file", lambda move: not move.older(), Move.end_older
+)
 STEPS: Final = (
-    Step(
-        "renew",
-        "end the agents that run another agent file",
-        lambda move: not (move.renew and move.older()),
-        Move.end_older,
-    ),
     Step(
         "place-target",
         "copy the agent file to the target",
