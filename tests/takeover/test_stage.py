@@ -220,13 +220,18 @@ def test_committed(make: Make, counting: str, free: bool) -> None:
         assert world.sides() == world.before[::-1]
 
 
-def test_a_menu_that_would_not_start_it_is_not_final(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def confirmed_but(make: Make, monkeypatch: pytest.MonkeyPatch, finding: str, diagnosis: str) -> World:
+    """The new system has confirmed, and this stands in the way of its own start."""
     world = make()
     arming.arm(world.site())
     world.boot()
-    wrong = Finding("probe-root", Level.INHIBITOR, "its root is not here")
-    monkeypatch.setattr(moved, "wrong_menu", lambda host: [wrong])
+    monkeypatch.setattr(moved, "wrong_menu", lambda host: [Finding(finding, Level.INHIBITOR, diagnosis)])
     confirm_it(world)
+    return world
+
+
+def test_a_menu_that_would_not_start_it_is_not_final(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = confirmed_but(make, monkeypatch, "probe-root", "its root is not here")
     for _ in range(4):
         assert world.boot() == ("stage", "new"), "by way of the stage, and not counted by GRUB"
         confirm_it(world)
@@ -240,12 +245,7 @@ def test_a_menu_that_would_not_start_it_is_not_final(make: Make, monkeypatch: py
 
 
 def test_an_initramfs_that_would_not_start_it_leaves_the_way_back(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = make()
-    arming.arm(world.site())
-    world.boot()
-    wrong = Finding("probe-modules", Level.INHIBITOR, "it lacks a driver")
-    monkeypatch.setattr(moved, "wrong_menu", lambda host: [wrong])
-    confirm_it(world)
+    world = confirmed_but(make, monkeypatch, "probe-modules", "it lacks a driver")
     with pytest.raises(StateError, match=r"it lacks a driver \[probe-modules\]"):
         commit(world)
     assert world.ran == [], "no program of the new system has been run"
