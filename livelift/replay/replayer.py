@@ -119,7 +119,7 @@ class Replayer:
     def _apply(self, records: Sequence[Record], conflicts: list[Conflict]) -> None:
         group: list[Item] = []
         late: list[Record] = []
-        parent, directory = -1, None
+        directory: Directory | None = None  # that of the last record, as long as it may be in use
         at = self.applied_lsn
         for record in records:
             lsn = record.lsn
@@ -138,19 +138,18 @@ class Replayer:
                         late.append(record)
                     if self._directories.full:
                         self._drain(group, late, conflicts)
-                        parent = -1
+                        directory = None
                 else:
                     self._drain(group, late, conflicts)
                     self._alone(record, conflicts)
-                    parent = -1
+                    directory = None
                     self.applied_lsn = lsn
                 continue
             body = record.body
             check_name(body.name)  # type: ignore[union-attr]
-            if body.parent != parent or directory is None:  # type: ignore[union-attr]
-                parent = body.parent  # type: ignore[union-attr]
+            if directory is None or directory.oid != body.parent:  # type: ignore[union-attr]
                 try:
-                    directory = self._open(parent)
+                    directory = self._open(body.parent)  # type: ignore[union-attr]
                 except (OSError, Disagreement) as error:
                     directory = None
                     self._report(judge(self._workers.hands[0], None, record, error), conflicts)
@@ -160,7 +159,7 @@ class Replayer:
             group.append((record, directory))
             if len(group) >= GROUP or self._directories.full:
                 self._drain(group, late, conflicts)
-                parent = -1
+                directory = None
         self._drain(group, late, conflicts)
         self._settle()
         if records and records[-1].lsn > self.applied_lsn:

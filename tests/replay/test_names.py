@@ -175,6 +175,28 @@ def test_limbo_and_finish(place: Place) -> None:
     assert (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (0o711, 42)
 
 
+def test_what_is_told_of_an_object_in_limbo_goes_there(place: Place) -> None:
+    """In one batch, behind records in another directory and the move itself."""
+    log = place.log
+    log.mkdir(20, ROOT, b"d")
+    for oid in (10, 11):
+        log.base(oid, 20, b"f%d" % oid, b"old")
+        log.write(oid, 20, b"f%d" % oid, 0, b"o")
+        log.rename(oid, 20, b"f%d" % oid, limbo(0), b"%x" % oid)
+    log.write(10, limbo(0), b"a", 0, b"n")
+    log.xattr(10, limbo(0), b"a", b"user.k", b"v")
+    log.link(10, limbo(0), b"a", ROOT, b"z")
+    log.base(11, limbo(0), b"b", b"new")
+    place.apply()
+    log.rename(10, limbo(0), b"a", ROOT, b"x")
+    log.rename(11, limbo(0), b"b", ROOT, b"y")
+    place.apply()
+    tree = snapshot(place.top)
+    assert sorted(tree) == [b"", b"d", b"x", b"y", b"z"]
+    assert tree[b"x"][-2:] == ({"user.k": b"v"}, b"nld")
+    assert tree[b"y"][-1] == b"new"
+
+
 @pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"/etc", b"a\0b"])
 def test_names_that_lead_out_are_refused(place: Place, name: bytes) -> None:
     log = place.log
