@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from livelift.merge.names import Seen
 from livelift.model.record import Kind, Link, Make, Range, Record, Reflink, Rename, SetAttributes, Unlink, Xattr
 from livelift.ports import Dirty as DirtyEvent
 from livelift.ports import Exact, Lost, Named, Op, Synced
@@ -331,6 +332,44 @@ def test_too_many_of_them_are_a_walk_and_a_gap(world):
     world.follower.process([Named(Op.TOUCHED, world.directory.oid, b"%d" % i) for i in range(10_001)])
     assert world.gaps.is_open(-1)
     assert (ROOT, True) in world.stack
+
+
+def test_a_name_that_a_listing_postpones_while_the_follower_takes_what_is_due_is_not_lost(world):
+    """The walker settles a name of which another thread has the bracket, just then: it waits for the merge lock."""
+    reading = world.create(world.directory, b"reading")
+    world.queue.clear()
+    assert world.brackets.open(reading.oid)
+    world.follower.look_at(world.directory.oid, b"reading", 0)
+    decided = threading.Event()
+
+    def walker() -> None:
+        lock = world.journal.lock
+        free = lock.acquire(blocking=False)
+        if not free:
+            decided.set()
+            lock.acquire()
+        world.follower.settle(world.directory.oid, b"reading", Seen(reading.oid, reading.attributes()), 0)
+        lock.release()
+        decided.set()
+
+    other = threading.Thread(target=walker)
+
+    class Halfway(list):
+        """Read to its end, and not yet replaced by what is left."""
+
+        def __iter__(self):
+            yield from super().__iter__()
+            other.start()
+            assert decided.wait(10)
+
+    world.follower._later._waiting = Halfway(world.follower._later._waiting)
+    world.follower.process([])
+    other.join()
+    world.follower.reopen(reading.oid)
+    assert len(world.follower._later) == 2, "of two looks that were put off one is lost"
+    world.now += 1
+    world.follower.process([])
+    assert [r.kind for r in news(world)] == [Kind.CREATE] and world.follower.idle
 
 
 # -- an in-kernel mode that is behind ----------------------------------------------------------------------------------
