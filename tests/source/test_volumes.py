@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from livelift.errors import PreflightError
+from livelift.facts.mountinfo import Mount, parse_mountinfo
+from livelift.facts.mounts import MountTable
 from livelift.model.entry import object_id
 from livelift.model.job import Map
+from livelift.source import volumes as module
 from livelift.source.volumes import find_volumes
 from tests.loopfs import loop_filesystem, run
 
@@ -20,6 +23,21 @@ def maps(*paths: Path) -> list[Map]:
 def test_memory_only_file_systems_cannot_be_moved():
     with pytest.raises(PreflightError, match="/proc cannot be moved"):
         find_volumes(maps(Path("/proc")), [])
+
+
+@pytest.mark.parametrize(
+    ("fstype", "why"),
+    [(b"nfs4", "network file system"), (b"9p", "network file system"), (b"fuse.mergerfs", "a program's")],
+)
+def test_what_other_machines_or_programs_hold_cannot_be_moved(monkeypatch, tmp_path, fstype, why):
+    """In any mode of capture."""
+    mounts = parse_mountinfo(Path("/proc/self/mountinfo").read_bytes())
+    here = MountTable(mounts).find(bytes(tmp_path))
+    assert here is not None
+    other = Mount(1 << 30, here.mount_id, (0, 999), b"/", bytes(tmp_path), fstype, b"nas:/export", (), ())
+    monkeypatch.setattr(module, "parse_mountinfo", lambda data: [*mounts, other])
+    with pytest.raises(PreflightError, match=f"{tmp_path} cannot be moved: {why}"):
+        find_volumes(maps(tmp_path), [])
 
 
 @pytest.mark.root
