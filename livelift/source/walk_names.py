@@ -220,7 +220,7 @@ class Names:
 
     def again(self, oid: int, name: bytes) -> None:
         """It was replaced while it was being read: settled a moment later by what is there."""
-        self._queue.later(0.03, lambda: self.look_again(oid, name))
+        self._queue.later(lambda: self.look_again(oid, name), 0.03)
 
     def look_again(self, oid: int, name: bytes) -> None:
         try:

@@ -11,7 +11,7 @@ from typing import Final
 from livelift.source.live import DirectoryHandle
 
 LOOK: Final = 0.05
-"""Seconds between two looks whether the time of a directory that was put off has come."""
+"""Seconds between two looks whether the time of what was put off has come."""
 
 
 class Listing:
@@ -42,7 +42,7 @@ class WalkQueue:
         self._now = now
         self._stack: deque[int] = deque()
         self._deep: dict[int, bool] = {}  # of those that wait: each waits once
-        self._put_off: list[tuple[float, int, int, bool]] = []  # (when, position of the capture, object, deep)
+        self._put_off: list[tuple[float, int, Callable[[], None]]] = []  # (when, position of the capture, what)
         self._ripened = 0.0
         self._active = 0
 
@@ -60,27 +60,33 @@ class WalkQueue:
 
     def put_off(self, oid: int, deep: bool, delay: float, position: int = 0) -> None:
         """`add` a directory ``delay`` seconds from now, and not before the follower has come to ``position``."""
+        self.later(lambda: self.add(oid, deep), delay, position)
+
+    def later(self, action: Callable[[], None], delay: float, position: int = 0) -> None:
+        """As `put_off`, anything: a thread that takes does it. Until then the walk is not idle."""
         with self.lock:
-            self._put_off.append((self._now() + delay, position, oid, deep))
+            self._put_off.append((self._now() + delay, position, action))
 
     def _ripen(self) -> None:
-        now, reached = self._now(), self._reached()
-        if now < self._ripened + LOOK:
-            return
-        self._ripened = now
-        waiting, self._put_off = self._put_off, []
-        for when, position, oid, deep in waiting:
-            if when <= now and position <= reached:
-                self.add(oid, deep)
-            else:
-                self._put_off.append((when, position, oid, deep))
+        with self.lock:
+            now, reached = self._now(), self._reached()
+            if not self._put_off or now < self._ripened + LOOK:
+                return
+            self._ripened = now
+            ripe = [each for each in self._put_off if each[0] <= now and each[1] <= reached]
+            self._put_off = [each for each in self._put_off if each[0] > now or each[1] > reached]
+            self._active += len(ripe)
+        for _, _, action in ripe:
+            try:
+                action()
+            finally:
+                self.count(-1)
 
     def take(self, most: int, timeout: float) -> list[tuple[int, bool]]:
         """The next ones, counted as under way; none after ``timeout`` seconds. Half of what waits at most: the other
         walker wants some too."""
+        self._ripen()
         with self.lock:
-            if self._put_off:
-                self._ripen()
             if not self._stack:
                 self.lock.wait(timeout)
             count = min(most, (len(self._stack) + 1) // 2)
@@ -101,17 +107,3 @@ class WalkQueue:
             self._active += change
             if not self._active:
                 self.lock.notify_all()
-
-    def later(self, delay: float, action: Callable[[], None]) -> None:
-        """Do something ``delay`` seconds from now; until then the walk is not idle."""
-        self.count(1)
-
-        def run() -> None:
-            try:
-                action()
-            finally:
-                self.count(-1)
-
-        timer = threading.Timer(delay, run)
-        timer.daemon = True
-        timer.start()

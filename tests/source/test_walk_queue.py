@@ -33,3 +33,15 @@ def test_what_is_put_off_waits_for_its_time_and_for_the_follower():
     reached = 50
     now.value += 0.2
     assert queue.take(16, 0) == [(7, True)]
+
+
+def test_what_is_done_later_is_done_once_by_who_takes_and_the_walk_is_not_idle_until_then():
+    now = Time()
+    queue = WalkQueue(lambda: [], now=now)
+    seen: list[bool] = []
+    queue.later(lambda: seen.append(queue.idle()), 0.03)
+    assert queue.take(16, 0) == [] and not queue.idle()
+    now.value += 0.2
+    assert queue.take(16, 0) == [] and seen == [False]
+    now.value += 0.2
+    assert queue.take(16, 0) == [] and len(seen) == 1 and queue.idle()
