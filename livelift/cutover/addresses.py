@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import json
+import logging
 import socket
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
@@ -17,11 +18,19 @@ from typing import Any, Final
 import msgspec
 
 from livelift.errors import PreflightError, ProgramError
+from livelift.platform.linux.announce import announce
 from livelift.platform.linux.programs import run_program
+
+log = logging.getLogger(__name__)
 
 SECONDS: Final = 5.0
 FOREVER: Final = 4294967295
 """valid_life_time of a static address as ip -json shows it."""
+SECOND: Final = (
+    "give the source a second address in that subnet, with an end, for those without one move too (ip address add "
+    "ADDRESS/LENGTH dev CARD valid_lft 604800 preferred_lft 604800), and let it reach the target by that (ip route "
+    "replace TARGET dev CARD src ADDRESS)"
+)
 Ip = Callable[..., str]
 Shown = dict[str, Any]
 
@@ -64,8 +73,8 @@ def check_path(held: Sequence[Held], target: str, run: Ip = ip) -> None:
         if own in gone:
             raise PreflightError(
                 f"{own} moves to the target, but the source reaches the target ({target}) from it",
-                remedy="give the source another address for that: livelift source OTHER-TARGET-ADDRESS:PORT over "
-                "another network or a second address of the interface; or move the address another way (keep-target)",
+                remedy=f"{SECOND}; or reach the target over another network (livelift source "
+                "OTHER-TARGET-ADDRESS:PORT); or move the address another way (keep-target)",
             )
         if route.get("dev") != one.interface:
             continue
@@ -73,7 +82,7 @@ def check_path(held: Sequence[Held], target: str, run: Ip = ip) -> None:
         if not any(hop in ipaddress.ip_network(f"{a['local']}/{a['prefixlen']}", strict=False) for a in left):
             raise PreflightError(
                 f"the way from the source to the target ({target}, by {hop}) goes with {', '.join(one.moves)}",
-                remedy="give the source a second address in that subnet, or another way to the target",
+                remedy=f"{SECOND}; or another way to the target",
             )
 
 
@@ -102,21 +111,29 @@ def take_off(held: Sequence[Held], run: Ip = ip) -> None:
         raise errors[0]
 
 
-def put_back(held: Sequence[Held], run: Ip = ip) -> None:
-    """Every address and every route that is missing. ProgramError: the first that could not be; the others are."""
+def put_back(held: Sequence[Held], run: Ip = ip, tell: Callable[[str, str], None] = announce) -> None:
+    """Every address and every route that is missing, and the neighbours are told (`tell`). ProgramError: the first that
+    could not be put back; the others are."""
     errors: list[ProgramError] = []
     for one in held:
-        _put(one, errors, run, leave=())
+        for address in _put(one, errors, run, leave=()):
+            try:
+                tell(one.interface, address)
+            except ProgramError as error:  # they find out by themselves, later
+                log.warning("%s", error)
     if errors:
         raise errors[0]
 
 
-def _put(one: Held, errors: list[ProgramError], run: Ip, leave: Collection[str]) -> None:
-    gone = {a.partition("/")[0] for a in leave}
+def _put(one: Held, errors: list[ProgramError], run: Ip, leave: Collection[str]) -> list[str]:
+    """The addresses that were missing."""
+    gone, added = {a.partition("/")[0] for a in leave}, []
     now = shown_addresses(one.interface, run)
     for shown in one.addresses:
-        if shown["local"] not in gone and not _same(f"{shown['local']}/{shown['prefixlen']}", now):
-            _try(errors, run, *address_words(shown, one.interface))
+        if shown["local"] in gone or _same(f"{shown['local']}/{shown['prefixlen']}", now):
+            continue
+        if _try(errors, run, *address_words(shown, one.interface)):
+            added.append(shown["local"])
     there = [_key(route) for route in shown_routes(one.interface, run)]
     for route in sorted(one.routes, key=lambda r: "gateway" in r):  # a gateway needs its subnet's route
         if _key(route) in there or route.get("prefsrc") in gone:
@@ -124,6 +141,7 @@ def _put(one: Held, errors: list[ProgramError], run: Ip, leave: Collection[str])
         if leave and "gateway" in route and not _reachable(route, one, gone):
             continue
         _try(errors, run, *route_words(route, one.interface))
+    return added
 
 
 def shown_addresses(interface: str, run: Ip = ip) -> list[Shown]:
@@ -187,8 +205,10 @@ def _family(shown: Shown) -> int:
     return 6 if shown.get("family") == "inet6" else 4
 
 
-def _try(errors: list[ProgramError], run: Ip, *words: str) -> None:
+def _try(errors: list[ProgramError], run: Ip, *words: str) -> bool:
     try:
         run(*words)
     except ProgramError as error:
         errors.append(error)
+        return False
+    return True

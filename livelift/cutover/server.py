@@ -34,6 +34,9 @@ class ServerSource(Source, Protocol):
     def ask(self, verb: str, deadline: float, **options: Any) -> dict[str, Any]:
         """A step of the target's."""
 
+    def tell_facts(self, deadline: float) -> None:
+        """The target knows this machine as it is now."""
+
     def target_address(self) -> str: ...
 
     def hand(self, handover: Any) -> None:
@@ -76,6 +79,7 @@ class ServerCutover(Cutover):
     def preview(self) -> dict[str, Any]:
         """What would be done, and to whom. The target is asked, nothing is changed."""
         deadline = self._clock() + 60
+        self._server.tell_facts(deadline)
         self._check_ways(deadline)
         decided = self._whole.decisions()
         return {
@@ -126,6 +130,7 @@ class ServerCutover(Cutover):
     def _prepare(self) -> None:
         """Nothing is fenced: the slow parts. The adaptation is as new as the source at the end of it."""
         deadline, why = self._deadline, []
+        self._server.tell_facts(deadline)  # an address or a service may have come since the agent was started
         for _ in range(ROUNDS):
             if self._server.ask("stale", deadline).get("stale"):
                 self._server.ask("adapt", deadline)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from livelift.errors import LiveliftError, LockedError, StateError, UnreachableError
@@ -105,9 +107,17 @@ class Cutting:
     def ask(self, verb: str, deadline: float, **options: Any) -> dict[str, Any]:
         """A step of the target's. Errors as of `livelift.source.stage.StageClient.ask`. With nothing fenced a link that
         is down for a moment, and a target that is busy with another step, are waited for."""
+        return self._patiently(lambda: self.agent.stage.ask(verb, deadline, **options), deadline)
+
+    def tell_facts(self, deadline: float) -> None:
+        """As `ask`: what this machine is now."""
+        assert self.agent.server is not None
+        self._patiently(partial(self.agent.server.tell, deadline), deadline)
+
+    def _patiently(self, step: Callable[[], dict[str, Any]], deadline: float) -> dict[str, Any]:
         while True:
             try:
-                return self.agent.stage.ask(verb, deadline, **options)
+                return step()
             except LiveliftError as error:
                 passing = error.code in (UnreachableError.code, LockedError.code)
                 if not passing or self.agent.state is not State.FOLLOWING or time.monotonic() > deadline - AGAIN:

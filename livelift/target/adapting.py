@@ -183,7 +183,8 @@ class Adapting:
             now = identities(plan)
             differing = [f"edit {id}" for id in sorted({*now, *adapted.edits}) if now.get(id) != adapted.edits.get(id)]
             changed = [f"/{path}" for path, seen in adapted.watched.items() if _changed(at, path, seen)]
-            return [*differing, *changed]
+            moved = adapted.moves != moves(source, target, _policy(stage))
+            return [*differing, *changed, *(["the addresses that move"] if moved else [])]
 
         return self.see(work)
 

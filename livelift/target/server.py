@@ -112,7 +112,8 @@ class ServerTarget:
         self.handover.resume()
         stage = self._memory.stage
         if stage.target is not None and not stage.committed and self._takeover.standing().system == "new":
-            reach.keep(stage.target, stop)
+            moved = [address for address, _ in stage.adapted.moves] if stage.adapted is not None else []
+            reach.keep(stage.target, moved, stop)
 
     @property
     def committed(self) -> bool:

@@ -123,6 +123,7 @@ def test_the_subnet_of_the_gateway_may_not_go_either():
 
 def test_what_goes_wrong_with_one_does_not_stop_the_others():
     done: list[tuple[str, ...]] = []
+    told: list[str] = []
 
     def run(*words: str) -> str:
         done.append(words)
@@ -132,8 +133,9 @@ def test_what_goes_wrong_with_one_does_not_stop_the_others():
 
     shown = [{"family": "inet", "local": f"192.0.2.{n}", "prefixlen": 24, "scope": "global"} for n in (7, 8)]
     with pytest.raises(ProgramError, match="no"):
-        put_back([Held("svc", (), tuple(shown), ())], run)
+        put_back([Held("svc", (), tuple(shown), ())], run, lambda card, address: told.append(address))
     assert ("address", "add", "192.0.2.8/24", "dev", "svc", "scope", "global") in done
+    assert told == ["192.0.2.8"], "the neighbours hear of what is back"
 
 
 def test_words():

@@ -36,6 +36,9 @@ class Server(Scene):
     def prepare(self, deadline: float) -> None:
         self._call("prepare")
 
+    def tell_facts(self, deadline: float) -> None:
+        self._call("facts")
+
     def ask(self, verb: str, deadline: float, **options: Any) -> dict[str, Any]:
         if options:
             self.attempts.add(options["attempt"])
@@ -86,7 +89,7 @@ def test_the_order_and_what_is_remembered_at_the_hand_over():
     cutover = attempt(scene)
     assert list(cutover.run()) == STEPS
     assert scene.calls == [
-        *("stale", "install", "prepare", "stale", "check_block", "addresses"),
+        *("facts", "stale", "install", "prepare", "stale", "check_block", "addresses"),
         *("ready", "up", "drain", "verify", "check", "cut", "settle", "check", "arm"),
         *("block", "check", "standing", "hand"),
     ]
@@ -104,8 +107,8 @@ def test_the_order_and_what_is_remembered_at_the_hand_over():
 @pytest.mark.parametrize(
     "fails",
     [
-        *("stale", "install", "prepare", "check_block", "addresses", "ready", "up", "drain", "verify", "check", "cut"),
-        *("settle", "arm", "block", "standing", "hand"),
+        *("facts", "stale", "install", "prepare", "check_block", "addresses", "ready", "up", "drain", "verify"),
+        *("check", "cut", "settle", "arm", "block", "standing", "hand"),
     ],
 )
 def test_a_failure_at_any_point_before_the_hand_over_lets_the_workload_go_first_of_all(fails):
@@ -149,7 +152,7 @@ def test_differences_end_it_as_they_do_for_data():
 def test_an_adaptation_that_is_stale_is_made_again_before_the_fence():
     scene = Server(stale=[True, False])
     list(attempt(scene).run())
-    assert scene.calls[:5] == ["stale", "adapt", "install", "prepare", "stale"]
+    assert scene.calls[:6] == ["facts", "stale", "adapt", "install", "prepare", "stale"]
     scene = Server(stale=[False, True, True, False])
     list(attempt(scene).run())
     assert scene.calls[: scene.calls.index("ready")].count("adapt") == 1
@@ -233,7 +236,7 @@ def test_the_preview_asks_and_changes_nothing():
     shown = attempt(scene).preview()
     assert shown["would"] == STEPS
     assert shown["stale"] == ["/etc/fstab"]
-    assert set(scene.calls) <= {"check_block", "addresses", "stale"}
+    assert set(scene.calls) <= {"facts", "check_block", "addresses", "stale"}
     assert isinstance(attempt(scene), Cutover)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from livelift.errors import ProgramError
 from livelift.facts.host import Host
 from livelift.model.facts import Interface
 from livelift.target import reach
@@ -37,3 +38,19 @@ def test_it_is_put_by_ip(tmp_path) -> None:  # type: ignore[no-untyped-def]
     assert reach.put(debian_target(), host, run) == ["192.0.2.20/24"]
     assert ran == [["ip", "address", "add", "192.0.2.20/24", "dev", "enp0s3"]]
     host.close()
+
+
+def test_the_neighbours_of_what_moved_are_told_once_it_is_up() -> None:
+    told: list[tuple[str, str]] = []
+
+    def tell(card: str, address: str) -> None:
+        told.append((card, address))
+        raise ProgramError("nobody hears it")
+
+    telling = reach.Telling(["192.0.2.10/24", "192.0.2.11/24"], tell)
+    addresses = ("192.0.2.20/24", "192.0.2.10/24")
+    telling.look([Interface(name="enp0s3", addresses=addresses, up=False)])
+    assert told == []
+    for _ in range(reach.TOLD + 2):
+        telling.look([Interface(name="enp0s3", addresses=addresses, up=True)])
+    assert told == [("enp0s3", "192.0.2.10")] * reach.TOLD

@@ -30,6 +30,14 @@ pytestmark = pytest.mark.root
 SOURCE = {"facts": msgspec.to_builtins(debian_source())}
 
 
+def with_another_address() -> dict[str, object]:
+    """The source's facts, one card with an address that was added by hand."""
+    facts = debian_source()
+    more = {"ens3": "192.0.2.11/24"}
+    cards = [change(c, addresses=(*c.addresses, more[c.name])) if c.name in more else c for c in facts.interfaces]
+    return {"facts": msgspec.to_builtins(change(facts, interfaces=tuple(cards)))}
+
+
 def test_from_facts_to_a_settled_system_and_back(scene: Scene) -> None:
     server = scene.server()
     with pytest.raises(StateError, match="has not sent its facts"):
@@ -125,6 +133,11 @@ def test_policy_and_rules_are_kept(scene: Scene) -> None:
     assert server.stale({})["stale"], "the plan is another one now"
     scene.server().adapt({})
     assert scene.server().addresses({}) == {"moves": [{"address": "192.0.2.10/24", "interface": "ens3"}]}
+    assert not scene.server().stale({})["stale"]
+    scene.server().facts(with_another_address())
+    assert scene.server().stale({})["why"] == ["the addresses that move"]
+    scene.server().adapt({})
+    assert len(scene.server().addresses({})["moves"]) == 2
     scene.cut = True
     server = scene.server()
     server.settle({})

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -18,8 +17,8 @@ from tests.vm.answers import Answer
 from tests.vm.conftest import Boot
 from tests.vm.load import SEARCH, Load, door
 from tests.vm.machine import Machine, save_together
-from tests.vm.move import Move
-from tests.vm.scene import HOOKS, Scene, hook, scene
+from tests.vm.ready import begin, bring, first, together
+from tests.vm.scene import HOOKS, Scene, hook
 
 pytestmark = [pytest.mark.vm, pytest.mark.root, pytest.mark.timeout(5400)]
 
@@ -31,37 +30,12 @@ PATIENCE: Final = 1500.0
 
 @pytest.fixture(scope="module")
 def ready(boot: Boot, vm_home: Path) -> Scene:
-    directory = vm_home / "move"
-    token = directory / "token"
-    if token.exists():  # LIVELIFT_VM_KEEP
-        pair = Machine("source", vm_home), Machine("target", vm_home)
-        return Scene(*pair, token.read_text(), Move(vm_home, directory), directory)
-    directory.mkdir()
-    made = scene(boot, directory, "source", "target")
-    made.copy(busy=False)
-    save_together((made.source, made.target), "ready")
-    token.write_text(made.token)
-    return made
+    return bring(boot, vm_home)
 
 
 @pytest.fixture
 def here(ready: Scene, tmp_path: Path) -> Scene:
-    together((ready.source, ready.target), "ready")
-    ready.target.link(True)
-    return replace(ready, directory=tmp_path, first=first(ready.source))
-
-
-def together(machines: Sequence[Machine], tag: str) -> None:
-    """Both back to what was saved; neither hears what the other one says in what it did since."""
-    for machine in machines:
-        machine.down(hard=True)
-    for machine in machines:
-        machine.load(tag)
-
-
-def first(source: Machine) -> int:
-    """A number that no commit has."""
-    return 1 + int(source.said("su postgres -c 'psql -Atc \"SELECT coalesce(max(number), 0) FROM ledger\" shop'"))
+    return begin(ready, tmp_path)
 
 
 def sabotage(scene: Scene, files: str) -> None:
