@@ -11,6 +11,10 @@ too long).
 Kernels: bullseye 5.10, bookworm 6.1, trixie 6.12, fetched once into the cache of `tests.vm`. Needs root, and the Debian
 packages qemu-system-x86 busybox-static kmod cpio. The machine has two emulated processors and is some thirty times
 slower than this one.
+
+trixie-arm64 is a machine with 64-bit Arm processors, whose files are Debian's for these (`tests.userland`) but for
+this repository: say python3 there, not .venv/bin/python. It needs the Debian packages qemu-system-arm and mmdebstrap.
+What QEMU makes of Arm's loads and stores on an x86 host keeps the order of x86: a missing barrier is not seen there.
 """
 
 from __future__ import annotations
@@ -26,13 +30,38 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
+from tests.userland import userland
 from tests.vm.places import NoMirror, VmError, cache, mirror, path, run
 from tests.vm.tree import locked, unreachable
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-SUITES: Final = {"bullseye": "5.10", "bookworm": "6.1", "trixie": "6.12"}
+SUITES: Final = {"bullseye": "5.10", "bookworm": "6.1", "trixie": "6.12", "trixie-arm64": "6.12"}
+
+
+class Machine(NamedTuple):
+    qemu: str
+    words: tuple[str, ...]
+    console: str
+    packages: dict[str, str]
+
+
+MACHINES: Final = {
+    "amd64": Machine("qemu-system-x86_64", ("-cpu", "Nehalem"), "ttyS0", {"qemu-system-x86_64": "qemu-system-x86"}),
+    "arm64": Machine(
+        "qemu-system-aarch64", ("-machine", "virt", "-cpu", "cortex-a72"), "ttyAMA0",
+        {"qemu-system-aarch64": "qemu-system-arm", "mmdebstrap": "mmdebstrap"},
+    ),
+}  # fmt: skip
+"""By Debian's name of the processor."""
+
+
+def split(suite: str) -> tuple[str, str]:
+    """Release and processor."""
+    release, _, arch = suite.partition("-")
+    return release, arch or "amd64"
+
 
 MODULES: Final = (
     "virtio_pci", "virtio_blk", "9pnet_virtio", "9p", "overlay", "loop", "ext4", "crc32c_generic", "crc32c_intel",
@@ -42,8 +71,7 @@ MODULES: Final = (
 """With what they need, in this order. Those that are built in, or that a kernel has not, are passed over."""
 
 PROGRAMS: Final = {
-    "qemu-system-x86_64": "qemu-system-x86", "busybox": "busybox-static", "depmod": "kmod", "cpio": "cpio",
-    "apt-get": "apt", "dpkg": "dpkg",
+    "busybox": "busybox-static", "depmod": "kmod", "cpio": "cpio", "apt-get": "apt", "dpkg": "dpkg",
 }  # fmt: skip
 
 _BEGIN: Final = "KERNELS-BEGIN"
@@ -60,6 +88,11 @@ mount -t 9p -o "$nine,ro,cache=loose" root /below
 mount -t tmpfs -o size=65% tmpfs /above
 mkdir /above/files /above/work
 mount -t overlay -o lowerdir=/below,upperdir=/above/files,workdir=/above/work overlay /root
+if [ -n "$PROJECT" ]; then
+    mkdir -p /project /above/project /above/aside "/root$PROJECT"
+    mount -t 9p -o "$nine,ro,cache=loose" project /project
+    mount -t overlay -o lowerdir=/project,upperdir=/above/project,workdir=/above/aside overlay "/root$PROJECT"
+fi
 if [ -n "$SHARE" ]; then mkdir -p "/root$SHARE"; mount -t 9p -o "$nine" share "/root$SHARE"; fi
 for what in proc:proc sysfs:sys devtmpfs:dev devpts:dev/pts tmpfs:dev/shm tmpfs:run tracefs:sys/kernel/tracing \\
     bpf:sys/fs/bpf securityfs:sys/kernel/security cgroup2:sys/fs/cgroup; do
@@ -79,9 +112,10 @@ poweroff -f
 """
 
 
-def missing() -> str:
-    """Why no kernel can be started here, or an empty string."""
-    lacking = sorted({package for program, package in PROGRAMS.items() if not shutil.which(program, path=path())})
+def missing(suite: str) -> str:
+    """Why this kernel cannot be started here, or an empty string."""
+    programs = PROGRAMS | MACHINES[split(suite)[1]].packages
+    lacking = sorted({package for program, package in programs.items() if not shutil.which(program, path=path())})
     if lacking:
         return f"needs the Debian packages {' '.join(lacking)}"
     return "" if os.geteuid() == 0 else "needs root"
@@ -89,10 +123,12 @@ def missing() -> str:
 
 def lacking(suite: str) -> str:
     """As `missing`, for this kernel: it is fetched now, if it has not been before."""
-    if reason := missing():
+    if reason := missing(suite):
         return reason
     try:
         kernel(suite)
+        if split(suite)[1] != "amd64":
+            userland(*split(suite))
     except NoMirror as error:
         return str(error)
     return ""
@@ -118,22 +154,24 @@ def kernel(suite: str) -> Path:
 
 def _fetch(suite: str, place: Path) -> None:
     """By apt, which checks signatures, with sources and state of its own."""
+    release, arch = split(suite)
+    name = f"linux-image-{arch}"
     with tempfile.TemporaryDirectory() as scratch:
         state = Path(scratch)
         (state / "lists/partial").mkdir(parents=True)
         (state / "parts").mkdir()
         keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
-        (state / "sources").write_text(f"deb [signed-by={keys}] {mirror()} {suite} main\n")
+        (state / "sources").write_text(f"deb [signed-by={keys}] {mirror()} {release} main\n")
         options = [
             f"-oDir::Etc::SourceList={state}/sources", f"-oDir::Etc::SourceParts={state}/parts",
             f"-oDir::State::Lists={state}/lists", "-oDir::State::Status=/dev/null", f"-oDir::Cache={state}",
-            "-oAPT::Sandbox::User=root",
+            "-oAPT::Sandbox::User=root", f"-oAPT::Architecture={arch}", f"-oAPT::Architectures={arch}",
         ]  # fmt: skip
         run("apt-get", *options, "-oAPT::Update::Error-Mode=any", "-qq", "update", cwd=state)
-        wanted = run("apt-cache", *options, "depends", "linux-image-amd64", cwd=state).stdout.decode()
-        names = [word for word in wanted.split() if word.startswith("linux-image-") and word != "linux-image-amd64"]
+        wanted = run("apt-cache", *options, "depends", name, cwd=state).stdout.decode()
+        names = [word for word in wanted.split() if word.startswith("linux-image-") and word != name]
         if not names:
-            raise VmError(f"{suite} of {mirror()} has no linux-image-amd64")
+            raise VmError(f"{suite} of {mirror()} has no {name}")
         run("apt-get", *options, "-qq", "download", names[0], cwd=state)
         run("dpkg", "-x", next(state.glob("linux-image-*.deb")), place)
     if (place / "usr/lib/modules").is_dir():
@@ -161,12 +199,13 @@ def order(dependencies: str, names: Sequence[str]) -> list[str]:
     return list(found)
 
 
-def _initramfs(place: Path, command: str, share: str, into: Path) -> Path:
+def _initramfs(place: Path, busybox: Path, command: str, shared: dict[str, str], into: Path) -> Path:
+    """``shared``: variables of `_INIT` and the directories that they name."""
     modules = next((place / "lib/modules").iterdir())
     tree = into / "initramfs"
     for name in ("bin", "dev", "proc", "sys", "modules"):
         (tree / name).mkdir(parents=True)
-    shutil.copy(shutil.which("busybox", path=path()) or "", tree / "bin/busybox")
+    shutil.copy(busybox, tree / "bin/busybox")
     plain = []
     for file in order((modules / "modules.dep").read_text(), MODULES):
         packed = modules / file
@@ -176,7 +215,8 @@ def _initramfs(place: Path, command: str, share: str, into: Path) -> Path:
     (tree / "modules/order").write_text("".join(f"{name}\n" for name in plain))
     (tree / "command").write_text(command)
     init = _INIT.replace("echo BEGIN", f"echo {_BEGIN}").replace('"END ', f'"{_END} ')
-    (tree / "init").write_text(init.replace("#!/bin/busybox sh\n", f"#!/bin/busybox sh\nSHARE={shlex.quote(share)}\n"))
+    variables = "".join(f"{name}={shlex.quote(value)}\n" for name, value in shared.items())
+    (tree / "init").write_text(init.replace("#!/bin/busybox sh\n", f"#!/bin/busybox sh\n{variables}"))
     (tree / "init").chmod(0o755)
     image = into / "initramfs.gz"
     names = "\0".join(sorted(str(file.relative_to(tree)) for file in [tree, *tree.rglob("*")]))
@@ -196,20 +236,27 @@ def under(
 ) -> int:
     """Run ``command`` under the kernel of ``suite``; ``line`` is called with each line of its output. ``disk``: a file
     that is /dev/vda there."""
-    place = kernel(suite)
-    for room in ("livelift", "tests"):  # or every process there compiles every module anew, for half a minute
-        compileall.compile_dir(ROOT / room, quiet=2)
-    shared = str(share.absolute()) if share else ""
+    place, (release, arch) = kernel(suite), split(suite)
+    foreign = arch != "amd64"
+    root = userland(release, arch) if foreign else Path("/")
+    project, shared = str(ROOT) if foreign else "", str(share.absolute()) if share else ""
+    if foreign:
+        paths, busybox = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", root / "usr/bin/busybox"
+    else:
+        paths, busybox = path(), Path(shutil.which("busybox", path=path()) or "")
+        for room in ("livelift", "tests"):  # or every process there compiles every module anew, for half a minute
+            compileall.compile_dir(ROOT / room, quiet=2)
     words = shlex.join(map(str, command))
-    script = f"export PATH={shlex.quote(path())} HOME=/root\ncd {shlex.quote(os.getcwd())} && {words}\n"
+    script = f"export PATH={shlex.quote(paths)} HOME=/root\ncd {shlex.quote(os.getcwd())} && {words}\n"
+    kind = MACHINES[arch]
     with tempfile.TemporaryDirectory() as scratch:
-        image = _initramfs(place, script, shared, Path(scratch))
+        image = _initramfs(place, busybox, script, {"SHARE": shared, "PROJECT": project}, Path(scratch))
         argv: list[object] = [
-            "qemu-system-x86_64", "-accel", "tcg,thread=multi,tb-size=256", "-cpu", "Nehalem", "-smp", 2, "-m", memory,
+            kind.qemu, "-accel", "tcg,thread=multi,tb-size=256", *kind.words, "-smp", 2, "-m", memory,
             "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-serial", "stdio",
             "-kernel", next((place / "boot").glob("vmlinuz-*")), "-initrd", image,
-            "-append", "console=ttyS0 panic=-1 quiet mitigations=off",
-            *_nine("root", "/", "readonly=on"), *(_nine("share", shared) if shared else []),
+            "-append", f"console={kind.console} panic=-1 quiet mitigations=off",
+            *_nine("root", str(root)), *_nine("project", project), *_nine("share", shared),
             *(["-drive", f"file={disk},format=raw,if=virtio,cache=unsafe"] if disk else []),
         ]  # fmt: skip
         machine = subprocess.Popen(
@@ -227,8 +274,11 @@ def under(
     return 124 if late.is_set() else status
 
 
-def _nine(tag: str, directory: str, *more: str) -> list[object]:
-    options = ",".join(["local", f"id={tag}", f"path={directory}", "security_model=none", "multidevs=remap", *more])
+def _nine(tag: str, directory: str) -> list[object]:
+    if not directory:
+        return []
+    readonly = "off" if tag == "share" else "on"
+    options = f"local,id={tag},path={directory},security_model=none,multidevs=remap,readonly={readonly}"
     return ["-fsdev", options, "-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
 
 
@@ -259,7 +309,7 @@ def main() -> int:
     parser.add_argument("--timeout", type=float, default=600)
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
-    if reason := missing():
+    if reason := missing(options.suite):
         parser.error(reason)
 
     def say(text: str) -> None:
