@@ -48,6 +48,11 @@ def test_concurrent_writers_over_one_tree(disks: Disks, mode: str, seed: int, tm
 
 
 @pytest.mark.long
+def test_every_sequence_of_two_operations_and_500_of_three(disks: Disks, mode: str, seed: int, tmp_path: Path) -> None:
+    oracle.test_every_sequence_of_two_operations_and_500_of_three(disks, mode, seed, tmp_path)
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("workload", workloads.WORKLOADS, ids=lambda workload: workload.__name__)
 def test_a_live_workload_arrives_whole(disks: Disks, workload: workloads.Workload, mode: str, tmp_path: Path) -> None:
     workloads.test_a_live_workload_arrives_whole(disks, workload, mode, tmp_path)
