@@ -83,4 +83,5 @@ def test_the_ladder() -> None:
 @pytest.mark.parametrize("suite", ["bookworm", "trixie"])
 def test_the_oracle(suite: str) -> None:
     """Random sequences, all short ones and concurrent writers on ext4, random ones on XFS and btrfs, in mode `ebpf`."""
-    run_there(suite, Path(__file__).with_name("test_ebpf.py"), "--long", "-k", "(random or concurrent or every_sequence) and not syscall")
+    chosen = "(random or concurrent or every_sequence) and not syscall"
+    run_there(suite, Path(__file__).with_name("test_ebpf.py"), "--long", "-k", chosen)
