@@ -23,7 +23,8 @@ def under(suite: str, rounds: int, *options: str | Path) -> list[str]:
     if reason := kernels.lacking(suite):
         pytest.skip(reason)
     said: list[str] = []
-    command = ["env", f"LIVELIFT_ROUNDS={rounds}", "PYTHONDONTWRITEBYTECODE=1", f"PYTHONPATH={ROOT}", sys.executable]
+    python = sys.executable if kernels.split(suite)[1] == "amd64" else "python3"
+    command = ["env", f"LIVELIFT_ROUNDS={rounds}", "PYTHONDONTWRITEBYTECODE=1", f"PYTHONPATH={ROOT}", python]
     command += ["-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "--rootdir", str(ROOT), *map(str, options)]
     status = kernels.under(suite, command, timeout=4800, line=said.append)
     text = "\n".join(said)
@@ -35,9 +36,9 @@ def under(suite: str, rounds: int, *options: str | Path) -> list[str]:
 
 @pytest.mark.vm
 @pytest.mark.long
-@pytest.mark.parametrize("suite", ["bullseye", "bookworm", "trixie"])
+@pytest.mark.parametrize("suite", ["bullseye", "bookworm", "trixie", "trixie-arm64"])
 def test_mode_ebpf_under_a_debian_kernel(suite: str) -> None:
-    """Linux 5.10, 6.1 and 6.12: all of test_fexit.py, and the losses."""
+    """Linux 5.10, 6.1 and 6.12, the last one on arm64 too: all of test_fexit.py, and the losses."""
     said = under(suite, ROUNDS, HERE / "test_fexit.py", HERE / "test_loss.py", "-k", "not tmpfs")
     for fstype in ("ext4", "xfs") if suite == "bullseye" else ("ext4", "xfs", "btrfs"):
         assert any(line.endswith(f"{fstype}: {2 * ROUNDS} positions, 0 violations") for line in said)
