@@ -254,7 +254,14 @@ class LivePair:
         assert done.returncode == 0, f"cutover: exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.tail()}"
         lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
         report: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+        print(self.gaps())  # for `pytest -s`: what had to be read again on the way
         return report
+
+    def gaps(self) -> str:
+        """What the source has said of gaps so far, also of those that have closed."""
+        said = self.agents["source"].log.with_suffix(".stderr").read_text(errors="replace").splitlines()
+        found = [line for line in said if "gap: " in line or "resync of " in line]
+        return "\n".join([f"{len(found)} words about gaps", *found])
 
     def cut(self, to: Path | None = None, timeout: float = 120) -> dict[str, Any]:
         """A position without the fence, and a copy of it; the report. Without a process: the loops that cut often."""
