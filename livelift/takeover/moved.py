@@ -138,9 +138,8 @@ def _refuse(wrong: Collection[Finding], ignored: Collection[str]) -> None:
 
 
 def _tell_own_boot() -> Iterator[Finding]:
-    """Whether the system that runs was started by its own menu and initramfs: the stage's entry has a mark."""
     with open("/proc/cmdline", encoding="utf-8", errors="replace") as file:
-        by_stage = set(switch.WATCHED) <= set(file.read().split())
+        by_stage = oneshot.is_of_stage(file.read())
     if by_stage:
         yield Finding(
             "takeover-own-boot",

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from livelift.adapt.linux import cmdline
 from livelift.checks.booting import why_grub_cannot_write
 from livelift.errors import StateError
 from livelift.facts.host import Host
@@ -93,16 +94,26 @@ def entries_of(text: str) -> list[str]:
 def arm_bootnext(shot: Shot, command_line: str, run: Run) -> None:
     """One boot by our entry, which is made anew; the boot order is not touched. ProgramError, StateError."""
     disarm_bootnext(run)
-    image = "\\" + f"{ESP_DIRECTORY}/{ESP_IMAGE}".replace("/", "\\")
-    kernel = "\\" + f"{ESP_DIRECTORY}/{ESP_KERNEL}".replace("/", "\\")
-    where = ("--disk", shot.disk, "--part", str(shot.part), "--label", LABEL, "--loader", kernel)
-    run(("efibootmgr", "--create-only", *where, "--unicode", f"initrd={image} {command_line}"))
+    where = ("--disk", shot.disk, "--part", str(shot.part), "--label", LABEL, "--loader", _named(ESP_KERNEL))
+    run(("efibootmgr", "--create-only", *where, "--unicode", f"initrd={_named(ESP_IMAGE)} {command_line}"))
     numbers = entries_of(run(("efibootmgr",)))
     if len(numbers) != 1:
         raise StateError(
             "efibootmgr made no boot entry", remedy="look at efibootmgr -v; is the firmware's memory full?"
         )
     run(("efibootmgr", "--bootnext", numbers[0]))
+
+
+def _named(file: str) -> str:
+    """A file of ours on the ESP, as the firmware names it."""
+    return "\\" + f"{ESP_DIRECTORY}/{file}".replace("/", "\\")
+
+
+def is_of_stage(command_line: str) -> bool:
+    """Whether the kernel that runs is the stage's, with its image: GRUB itself names the kernel, the firmware's entry
+    the image. (`switch.WATCHED` is in the menu of a confirmed system too.)"""
+    named = dict(word.partition("=")[::2] for word in cmdline.words(command_line))
+    return named.get("BOOT_IMAGE", "").endswith(f"/{switch.KERNEL}") or named.get("initrd") == _named(ESP_IMAGE)
 
 
 def disarm_bootnext(run: Run) -> None:
