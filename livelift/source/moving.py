@@ -180,8 +180,8 @@ class Moving:
         cutover.hook("commit", "before")
         yield {"step": "commit", "state": str(agent.state)}
         deadline = time.monotonic() + float(request.get("timeout") or 1800)
-        free = bool(request.get("free"))
-        body = agent.stage.ask("commit", deadline, attempt=record.attempt if record else "", free=free)
+        options = {"free": bool(request.get("free")), "ignore": list(request.get("ignore") or ())}
+        body = agent.stage.ask("commit", deadline, attempt=record.attempt if record else "", **options)
         agent.note.set("committed")
         agent.move("commit")
         cutover.told("commit", "")

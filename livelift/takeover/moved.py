@@ -93,8 +93,8 @@ def back(site: Site) -> None:
 def commit(
     site: Site, host: Host, free: bool, ignored: Collection[str] = (), begins: Callable[[], None] = lambda: None
 ) -> list[Finding]:
-    """The new system is final. ``free``: the old tree is deleted. ``ignored``: ids of findings of `check_boot`.
-    ``begins``: called before the first thing that cannot be gone back from.
+    """The new system is final. ``free``: the old tree is deleted. ``ignored``: ids of findings of `check_boot`,
+    which are among the answer's then. ``begins``: called before the first thing that cannot be gone back from.
 
     A program that fails is a finding. StateError: it has not confirmed, or its initramfs would not start it: nothing
     has been done. Or its menu would not: until it would every boot still leads to it by way of the stage. Call it
@@ -115,7 +115,7 @@ def commit(
         findings += _renew(site, config)
         if not fit.has_menu(top, config):
             raise StateError("the new system has no boot menu of its own", remedy="run update-grub, then commit again")
-        _refuse(wrong_menu(host), ignored)
+        findings += _refuse(wrong_menu(host), ignored)
         fit.unfit(top, config)
         fit.remove_unit(site.root)
         if state.shot == oneshot.BOOTNEXT:
@@ -128,13 +128,15 @@ def commit(
         return findings
 
 
-def _refuse(wrong: Collection[Finding], ignored: Collection[str]) -> None:
+def _refuse(wrong: Collection[Finding], ignored: Collection[str]) -> list[Finding]:
+    """What is left of them: the ignored ones. StateError: there are others."""
     if found := [finding for finding in wrong if finding.id not in ignored]:
         raise StateError(
             "the new system's own menu would not start it: "
             + "; ".join(f"{finding.diagnosis} [{finding.id}]" for finding in found),
-            remedy="mend that, then commit again",
+            remedy="mend that, then commit again (or --ignore ID)",
         )
+    return list(wrong)
 
 
 def _tell_own_boot() -> Iterator[Finding]:

@@ -140,7 +140,9 @@ class Handover:
         return {"going": True, "system": standing.system}
 
     def commit(self, options: dict[str, Any]) -> dict[str, Any]:
-        """``free``: the old system's tree is deleted. Once begun it is final, and may be asked for again."""
+        """``free``: the old system's tree is deleted. ``ignore``: ids, kept. Once begun it is final, and may
+        be asked for again."""
+        ignored = self._memory.ignore(options)
         stage = self._memory.stage
         standing = self._takeover.standing()
         if stage.committed and not standing.phase:
@@ -151,8 +153,9 @@ class Handover:
                 remedy="a commit is for a new system that has confirmed: livelift status",
             )
         # From where it begins on the old one is not led back to; a commit that is refused before can be rolled back.
-        found = self._takeover.commit(bool(options.get("free")), begins=lambda: self._memory.change(committed=True))
-        return {"committed": True, "findings": Findings(found).to_dict()["findings"], "already": False}
+        free, begins = bool(options.get("free")), lambda: self._memory.change(committed=True)
+        found = Findings(self._takeover.commit(free, ignored, begins), ignored)
+        return {"committed": True, "findings": found.to_dict()["findings"], "already": False}
 
 
 def _attempt(options: dict[str, Any]) -> str:

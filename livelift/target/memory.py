@@ -89,6 +89,14 @@ class Memory:
             os.close(directory)
         self.stage = stage
 
+    def ignore(self, options: dict[str, Any]) -> tuple[str, ...]:
+        """``ignore`` of a verb's options: ids of findings that the operator goes on with, kept from now on. All that
+        are kept."""
+        more = tuple(str(id) for id in options.get("ignore") or ())
+        if set(more) - set(self.stage.ignored):
+            self.change(ignored=tuple(dict.fromkeys([*self.stage.ignored, *more])))
+        return self.stage.ignored
+
     def facts(self) -> tuple[ServerFacts, ServerFacts]:
         """Of source and target. StateError: the source has not told its own yet."""
         if self.stage.source is None or self.stage.target is None:

@@ -153,7 +153,7 @@ class ServerTarget:
 
     def check(self, options: dict[str, Any]) -> dict[str, Any]:
         """``ignore``: ids, kept from now on. The findings of both machines' facts, and of the layout."""
-        ignored = self._ignored(options)
+        ignored = self._memory.ignore(options)
         source, target = self._memory.facts()
         taking_part = {part.mountpoint for part in self._parts}
         others = [fs.mountpoint for fs in target.file_systems if fs.mountpoint not in taking_part]
@@ -205,7 +205,7 @@ class ServerTarget:
         """The take-over into both boot directories, the staged one's in the layers; nothing leads to it yet. After it
         the layers are sealed. PreflightError: an inhibitor, with ids as the take-over gives them."""
         self._refuse_settled("install")
-        self._ignored(options)
+        self._memory.ignore(options)
         source, _ = self._memory.facts()
         stage = self._memory.stage
         if stage.adapted is None:
@@ -331,13 +331,7 @@ class ServerTarget:
             rules.parse(said["rules"])
         if said:
             self._memory.change(**said)
-        self._ignored(options)
-
-    def _ignored(self, options: dict[str, Any]) -> tuple[str, ...]:
-        more = tuple(str(id) for id in options.get("ignore") or ())
-        if set(more) - set(self._memory.stage.ignored):
-            self._memory.change(ignored=tuple(dict.fromkeys([*self._memory.stage.ignored, *more])))
-        return self._memory.stage.ignored
+        self._memory.ignore(options)
 
     def _refuse_settled(self, verb: str) -> None:
         if self._memory.stage.settled:

@@ -123,8 +123,10 @@ def test_it_serves_there_and_is_committed(server: Server, disks: Disks) -> None:
     assert server.cutover()["outcome"] == "served", "asked again, it tells the same"
     assert_equal(disks.source, disks.target)
     assert verb(server.pair, "remove").returncode == 6, "not committed yet"
-    done = verb(server.pair, "commit")
+    done = verb(server.pair, "commit", "source", "--ignore", "probe-root", "--ignore", "probe-fstab")
     assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])["target"]["findings"]
+    assert [finding["id"] for finding in told] == ["probe-root", "probe-fstab"]
     assert server.note == "committed" and "commit" in server.stands["asked"]
     assert verb(server.pair, "commit").returncode == 0
     refused = verb(server.pair, "rollback")

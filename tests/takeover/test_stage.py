@@ -190,10 +190,10 @@ def test_where_grub_cannot_write_the_stage_counts(make: Make) -> None:
     world.check("old")
 
 
-def commit(world: World, free: bool = False) -> list[Finding]:
+def commit(world: World, free: bool = False, ignored: tuple[str, ...] = ()) -> list[Finding]:
     host = Host(world.places["/"])
     try:
-        return moved.commit(world.site(), host, free)
+        return moved.commit(world.site(), host, free, ignored)
     finally:
         host.close()
 
@@ -252,6 +252,16 @@ def test_an_initramfs_that_would_not_start_it_leaves_the_way_back(make: Make, mo
     moved.back(world.site())
     assert world.boot() == ("stage", "old")
     world.check("old")
+
+
+@pytest.mark.parametrize("finding", ["probe-modules", "probe-squashed"])
+def test_a_finding_that_the_operator_ignores(make: Make, monkeypatch: pytest.MonkeyPatch, finding: str) -> None:
+    """Whether it is looked at before the commit begins or at its end."""
+    world = confirmed_but(make, monkeypatch, finding, "nobody can tell")
+    with pytest.raises(StateError, match="--ignore"):
+        commit(world, ignored=("probe-other",))
+    assert [found.id for found in commit(world, ignored=(finding,))] == [finding]
+    assert world.boot()[0] == "own" and world.name() == "new"
 
 
 def test_death_at_every_call_of_the_commit(make: Make, every: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from livelift.checks.findings import Finding
+from livelift.checks.findings import Finding, Level
 from livelift.errors import StateError
 from livelift.model.facts import Device, FileSystem, FstabEntry, ServerFacts
 from livelift.model.job import Map
@@ -93,13 +93,14 @@ class TakeOverDouble:
         self.calls.append("back")
         self.found = self.found._replace(phase="back")
 
-    def commit(self, free: bool, begins: Callable[[], None]) -> list[Finding]:
-        if self.refuses:
+    def commit(self, free: bool, ignored: Collection[str], begins: Callable[[], None]) -> list[Finding]:
+        wrong = [Finding("probe-modules", Level.INHIBITOR, "its initramfs would not start it")] if self.refuses else []
+        if wrong and "probe-modules" not in ignored:
             raise StateError("its initramfs would not start it")
         begins()
         self.calls.append(f"commit {free}")
         self.found = Standing("old")  # what it was known by is gone
-        return []
+        return wrong
 
 
 class Scene:

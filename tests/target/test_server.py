@@ -289,8 +289,9 @@ def test_arming_leads_nowhere_and_going_does(scene: Scene, settled: ServerTarget
     with pytest.raises(StateError, match="would not start it"):
         server.handover.commit({})
     assert not scene.server().committed, "what was refused can be rolled back"
-    scene.takeover.refuses = False
-    assert not server.handover.commit({"free": True})["already"] and scene.calls[-1] == "commit True"
+    told = server.handover.commit({"free": True, "ignore": ["probe-modules"]})
+    assert not told["already"] and scene.calls[-1] == "commit True"
+    assert [(f["id"], f["level"]) for f in told["findings"]] == [("probe-modules", "warning")], "it stays in the report"
     told = scene.server().handover.standing(A)
     assert (told["system"], told["committed"], told["confirmed"]) == ("new", True, True)
     assert scene.server().handover.commit({})["already"] and scene.server().committed
