@@ -64,6 +64,7 @@ class Machine:
 
     def open(self) -> None:
         load_modules()
+        self._arm_hardware()
         self._deadline = self._deadline or time.monotonic() + DEVICE_SECONDS
         for volume in self._volumes:
             if volume.mountpoint not in self.places:
@@ -138,6 +139,16 @@ class Machine:
         finally:
             os.close(ready)
         self._guarded = True
+
+    def _arm_hardware(self) -> None:
+        """The watchdog takes it before the root changes, now that its driver is loaded. Without it the software counts,
+        as the answer tells."""
+        if not self._guarded:
+            return
+        try:
+            say(f"watchdog: {watchdog.ask('status')}")
+        except OSError as error:
+            say(f"watchdog: {error}", urgent=True)
 
     def calm(self) -> None:
         watchdog.ask("confirmed")

@@ -45,12 +45,15 @@ class Hardware:
         self._until = time.monotonic() + LOADING
 
     def feed(self) -> None:
-        """Opened first if it is not: the stage loads its driver after this process has started. Not for long: later the
-        device is the new system's."""
-        if self.awaited():
-            self._open()
+        self.look()
         if self.fd >= 0:
             os.write(self.fd, b"\0")
+
+    def look(self) -> None:
+        """Opened if it is not: the stage loads its driver after this process has started, and asks then. Not for long:
+        behind the change of root this process sees the initramfs' /dev, which is empty."""
+        if self.awaited():
+            self._open()
 
     def awaited(self) -> bool:
         return self.fd < 0 and time.monotonic() < self._until
@@ -127,6 +130,8 @@ class Watchdog:
                 self.say("watchdog: the system that runs has been confirmed")
                 peer.sendall(b"calm\n")
                 return True
+            if self._hardware is not None:
+                self._hardware.look()
             device = "hardware" if self._hardware is not None and self._hardware.fd >= 0 else "software"
             peer.sendall(f"{left:.0f} {device}\n".encode())
             return False
@@ -166,8 +171,8 @@ def main(seconds: int, hardware: bool, ready: int) -> int:
 
 
 def ask(word: str, name: bytes = SOCKET, seconds: float = 5) -> str:
-    """ "confirmed": the watchdog ends. "status": seconds left, and hardware or software. Empty: none runs. OSError: it
-    runs and does not answer."""
+    """ "confirmed": the watchdog ends. "status": seconds left, and hardware (it is looked for now) or
+    software. Empty: none runs. OSError: it runs and does not answer."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as door:
         door.settimeout(seconds)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Iterator
@@ -109,6 +110,21 @@ def test_a_disk_that_is_missing(world: World, monkeypatch: pytest.MonkeyPatch) -
         run(root, "")
     assert world.system() == "new" and world.state().phase == BACK
     subprocess.run(["mount", "-o", "remount,ro", root], check=True)
+
+
+def test_the_hardware_is_taken_once_its_driver_is_loaded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a watchdog that does not answer is no reason to go back."""
+    done: list[str] = []
+
+    def ask(word: str) -> str:
+        done.append(word)
+        raise OSError(errno.ETIMEDOUT, "timed out")
+
+    monkeypatch.setattr(Machine, "guard", lambda self, seconds, hardware: setattr(self, "_guarded", True))
+    monkeypatch.setattr(stage_main, "load_modules", lambda: done.append("drivers"))
+    monkeypatch.setattr(watchdog, "ask", ask)
+    assert run(world.places["/"], "") == 0
+    assert done == ["drivers", "status"] and world.system() == "new"
 
 
 def test_a_root_without_a_take_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

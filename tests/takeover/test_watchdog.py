@@ -95,6 +95,18 @@ def test_the_hardware_is_fed_and_stopped(tmp_path: Path, name: bytes, monkeypatc
     assert device.read_bytes().strip(b"\0") == b"V" and device.read_bytes().endswith(b"V")
 
 
+def test_a_question_has_it_look_for_the_hardware(tmp_path: Path, name: bytes) -> None:
+    """The stage takes a second or two, and behind it there is no /dev any more."""
+    device = tmp_path / "watchdog"
+    dog = Dog(tmp_path, 60, name, Hardware(str(device), str(tmp_path / "nowayout")))
+    assert ask("status", name).endswith("software")
+    (tmp_path / "nowayout").write_text("0\n")
+    device.touch()
+    assert ask("status", name).endswith("hardware")
+    assert ask("confirmed", name) == "calm"
+    dog.thread.join(10)
+
+
 def test_hardware_that_cannot_be_stopped_is_left_alone(tmp_path: Path) -> None:
     device = tmp_path / "watchdog"
     device.touch()
