@@ -20,7 +20,7 @@ def arm(site: Site) -> None:
     if (system := site.system()) != "old":
         raise StateError(f"the {system} system stands", remedy="commit it, or go back first")
     with site.opened() as (records, config, state):
-        _check(site, config)
+        _check(site, config, state)
         reserve.hold(site.tops(config))
         armed = State(ARMED, at=time.time_ns(), boot=boot_id(), shot=state.shot, disk=state.disk, part=state.part)
         records.write_state(armed)
@@ -40,12 +40,14 @@ def check(site: Site) -> None:
     """Whether `arm` would do, without doing it. StateError: why not."""
     if (system := site.system()) != "old":
         raise StateError(f"the {system} system stands", remedy="commit it, or go back first")
-    with site.opened() as (_, config, _state):
-        _check(site, config)
+    with site.opened() as (_, config, state):
+        _check(site, config, state)
 
 
-def _check(site: Site, config: Config) -> None:
+def _check(site: Site, config: Config, state: State) -> None:
     """What the stage will need."""
+    if not state.shot:
+        raise StateError("the take-over is installed in part", remedy="livelift takeover install, again")
     for volume in config.volumes:
         staged = site.staged(volume.mountpoint)
         if not os.path.isdir(staged):

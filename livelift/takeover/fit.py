@@ -107,7 +107,8 @@ def unfit(top: str, config: Config) -> None:
             directory.drop(switch.TRIES)
             _remove_switch(directory)
     except (FileNotFoundError, NotADirectoryError):
-        return
+        if not os.path.isdir(top):
+            return
     remove_images(top, config)
 
 

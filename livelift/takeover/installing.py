@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from livelift.checks.findings import Finding, Level
-from livelift.errors import PreflightError, StateError
+from livelift.errors import CorruptError, LiveliftError, PreflightError, StateError
 from livelift.facts.host import Host
 from livelift.model.facts import ServerFacts
 from livelift.platform.linux import files
@@ -40,9 +40,7 @@ def install(site: Site, facts: ServerFacts, mounts: Sequence[str], options: Opti
         findings += planned.findings
         if planned.config is None or dry_run or any(f.level is Level.INHIBITOR for f in findings):
             return findings
-        findings += _check_exchange(site, planned.config)
-        _put(site, host, facts, planned, options)
-        return findings
+        return [*findings, *_put(site, host, facts, planned, options)]
     finally:
         host.close()
 
@@ -83,10 +81,9 @@ def _relabels(site: Site, options: Options) -> bool:
 
 
 def _check_exchange(site: Site, config: Config) -> Iterator[Finding]:
-    """RENAME_EXCHANGE (Linux 3.15; btrfs 4.7): without it a name is nowhere for a moment."""
+    """Where room is held. RENAME_EXCHANGE (Linux 3.15; btrfs 4.7): without it a name is nowhere for a moment."""
     for volume in config.volumes:
-        place = os.path.join(site.top(volume.mountpoint), ".livelift")
-        work = tempfile.mkdtemp(prefix="exchange-", dir=place)
+        work = tempfile.mkdtemp(prefix="exchange-", dir=os.path.join(site.top(volume.mountpoint), reserve.PLACE))
         fd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             for name in ("one", "two"):
@@ -111,7 +108,7 @@ def _check_exchange(site: Site, config: Config) -> Iterator[Finding]:
             shutil.rmtree(work)
 
 
-def _put(site: Site, host: Host, facts: ServerFacts, planned: Planned, options: Options) -> None:
+def _put(site: Site, host: Host, facts: ServerFacts, planned: Planned, options: Options) -> list[Finding]:
     config, kernel = planned.config, planned.kernel
     if config is None or kernel is None:
         raise StateError("there is no plan", remedy="see the findings")
@@ -124,20 +121,37 @@ def _put(site: Site, host: Host, facts: ServerFacts, planned: Planned, options: 
         raise StateError(f"{kernel.image} cannot be read", remedy="reinstall the kernel package")
     live, staged = site.top(config.boot), site.staged(config.boot, options.staged)
     _check_room(live, staged, config, len(built) + len(program))
-    reserve.hold(site.tops(config))
-    os.makedirs(site.own(), mode=0o700, exist_ok=True)
-    _check_python(site, python)
-    for top in (live, staged):
-        fit.put_images(top, config, built, program)
-    fit.fit_staged(staged, config, live)
-    fit.put_unit(site.staged("/", options.staged), options.agent)
-    _write_down(site, config, planned.shot)
-    fit.fit_live(live, config)
-    if planned.shot.way == oneshot.BOOTNEXT:
-        with System(site.top(facts.boot_loader.esp)) as esp:
-            esp.write(f"{oneshot.ESP_DIRECTORY}/{oneshot.ESP_IMAGE}", built)
-            esp.write(f"{oneshot.ESP_DIRECTORY}/{oneshot.ESP_KERNEL}", program)
-    site.sync(config)
+    fresh = not _is_written_down(site)
+    try:
+        os.makedirs(site.own(), mode=0o700, exist_ok=True)
+        _check_python(site, python)
+        _write_config(site, config)
+        reserve.hold(site.tops(config))
+        findings = list(_check_exchange(site, config))
+        for top in (live, staged):
+            fit.put_images(top, config, built, program)
+        fit.fit_staged(staged, config, live)
+        fit.put_unit(site.staged("/", options.staged), options.agent)
+        _write_state(site, planned.shot)
+        fit.fit_live(live, config)
+        if planned.shot.way == oneshot.BOOTNEXT:
+            with System(site.top(facts.boot_loader.esp)) as esp:
+                esp.write(f"{oneshot.ESP_DIRECTORY}/{oneshot.ESP_IMAGE}", built)
+                esp.write(f"{oneshot.ESP_DIRECTORY}/{oneshot.ESP_KERNEL}", program)
+        site.sync(config)
+        return findings
+    except BaseException as error:
+        if fresh:
+            _take_back(site, options.staged, error)
+        raise
+
+
+def _take_back(site: Site, view: str, error: BaseException) -> None:
+    """After a first install that failed. What cannot be taken off is left to `uninstall`, which knows it."""
+    try:
+        _take_off(site, view)
+    except (OSError, LiveliftError) as more:
+        error.add_note(f"and what was put could not be taken off: {more}")
 
 
 def _check_room(live: str, staged: str, config: Config, size: int) -> None:
@@ -161,11 +175,30 @@ def _check_python(site: Site, python: list[closure.File]) -> None:
         shutil.rmtree(work)
 
 
-def _write_down(site: Site, config: Config, shot: oneshot.Shot) -> None:
+def _write_config(site: Site, config: Config) -> None:
+    """Before anything is put anywhere, so that whatever ends this call `uninstall` knows where to look."""
+    records = Records(site.root)
+    try:
+        for mountpoint in _mountpoints(records) - {volume.mountpoint for volume in config.volumes}:
+            _remove_journals(site.top(mountpoint))  # it does not take part any more
+        records.write_config(config)
+    finally:
+        records.close()
+
+
+def _mountpoints(records: Records) -> set[str]:
+    """Of an earlier install; one that cannot be read is written anew."""
+    try:
+        config = records.config()
+    except CorruptError:
+        return set()
+    return {volume.mountpoint for volume in config.volumes} if config else set()
+
+
+def _write_state(site: Site, shot: oneshot.Shot) -> None:
     """An armed take-over stays armed; the reason why an earlier one came back stays to be read."""
     records = Records(site.root)
     try:
-        records.write_config(config)
         state = records.state() or State()
         phase = state.phase if state.phase in (ARMED, RETURNED) else INSTALLED
         records.write_state(
@@ -179,7 +212,12 @@ def uninstall(site: Site) -> None:
     """Nothing of it is left but the staged tree itself. StateError: the old system does not stand, or it is armed."""
     if (system := site.system()) != "old":
         raise StateError(f"the {system} system stands", remedy="commit it, or go back first")
-    if not os.path.exists(os.path.join(site.own(), CONFIG)):
+    _take_off(site)
+
+
+def _take_off(site: Site, view: str = "") -> None:
+    """``view``: as of `Options.staged`."""
+    if not _is_written_down(site):
         shutil.rmtree(site.own(), ignore_errors=True)  # an earlier call came as far as that, or nothing was installed
         return
     with site.opened() as (_, config, state):
@@ -189,11 +227,15 @@ def uninstall(site: Site) -> None:
         fit.remove_images(site.top(config.boot), config)
         if state.shot == oneshot.BOOTNEXT:
             remove_from_esp(site, config)
-        if os.path.isdir(site.staged(config.boot)):
-            fit.unfit(site.staged(config.boot), config)
-        if os.path.isdir(site.staged()):
-            fit.remove_unit(site.staged())
+        if os.path.isdir(site.staged(config.boot, view)):
+            fit.unfit(site.staged(config.boot, view), config)
+        if os.path.isdir(site.staged("/", view)):
+            fit.remove_unit(site.staged("/", view))
         clear(site, config)
+
+
+def _is_written_down(site: Site) -> bool:
+    return os.path.exists(os.path.join(site.own(), CONFIG))
 
 
 def remove_from_esp(site: Site, config: Config) -> None:
@@ -204,7 +246,12 @@ def remove_from_esp(site: Site, config: Config) -> None:
 def clear(site: Site, config: Config) -> None:
     """What is written down: last of all, so that everything before can be repeated."""
     for top in site.tops(config):
-        shutil.rmtree(os.path.join(top, ".livelift", "swap"), ignore_errors=True)
+        _remove_journals(top)
     site.sync(config)
     os.unlink(os.path.join(site.own(), CONFIG))
     shutil.rmtree(site.own())
+
+
+def _remove_journals(top: str) -> None:
+    """And the room that is kept beside them."""
+    shutil.rmtree(os.path.join(top, ".livelift", "swap"), ignore_errors=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
+import operator
 import re
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,10 @@ from livelift.adapt.linux.grubenv import environment, environment_block
 from livelift.checks.findings import Level
 from livelift.errors import PreflightError, StateError
 from livelift.model.facts import Device, FileSystem, ServerFacts
-from livelift.takeover import cpio, switch
+from livelift.takeover import cpio, installing, switch
 from livelift.takeover.hooks import ORDER
 from livelift.takeover.server import Options, TakeOver
+from tests.edits.killer import run_until
 from tests.edits.snapshot import snapshot
 from tests.facts.tree import plant
 from tests.machines import GIB, change, debian_target, rocky, with_lvm, with_uefi
@@ -265,6 +268,105 @@ def test_the_firmware_boots_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     secure = change(facts, firmware=change(facts.firmware, secure_boot=True))
     found = {f.id: f.diagnosis for f in takeover.install(secure, ["/"])}
     assert "Secure Boot" in found["takeover-one-shot"] and takeover.standing().shot == "switch"
+
+
+LEFT = ("grubenv", "normal.mod", "linux.mod")
+"""What is the target's own in the staged boot directory stays, as do directories that were made."""
+
+
+def told_apart(root: Path) -> dict[str, Any]:
+    return {
+        path: value
+        for path, value in shown(root).items()
+        if path.rpartition("/")[2] not in LEFT and "wants" not in path and path != "hard links"
+    }
+
+
+@pytest.fixture
+def light(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An image without Python: it takes seconds to make."""
+    monkeypatch.setattr(installing.closure, "python_files", list)
+    monkeypatch.setattr(installing.image, "build", lambda initrd, files: initrd)
+    monkeypatch.setattr(installing.image, "check", lambda files, work: None)
+
+
+STEPS = (
+    "fit.put_images", "fit.fit_staged", "fit.put_unit", "fit.fit_live", "reserve.hold", "image.check", "_write_config",
+    "_write_state", "Site.sync",
+)  # fmt: skip
+
+
+@pytest.mark.usefixtures("light")
+@pytest.mark.parametrize("view", [False, True], ids=["staged", "seen elsewhere"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_first_install_that_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, view: bool
+) -> None:
+    """Each step is done, and then its disk is full."""
+    facts = debian_target() if view else separate_boot(debian_target())
+    mounts, options = (["/"], Options(staged=str(tmp_path / "root/view"))) if view else (["/", "/boot"], Options())
+    root = machine(tmp_path / "root", facts)
+    if view:
+        (root / ".livelift/new").rename(root / "view")
+        (root / ".livelift/new").mkdir()
+    before, takeover = told_apart(root), TakeOver(str(root))
+    done = operator.attrgetter(step)(installing)
+
+    def fail() -> None:
+        with monkeypatch.context() as patch:
+
+            def full(*words: Any) -> None:
+                done(*words)
+                patch.undo()
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+            patch.setattr(f"livelift.takeover.installing.{step}", full)
+            with pytest.raises(OSError, match="No space left"):
+                takeover.install(facts, mounts, options)
+
+    fail()
+    assert told_apart(root) == before and takeover.standing().phase == ""
+
+    takeover.install(facts, mounts, options)
+    installed = set(told_apart(root))
+    fail()
+    assert set(told_apart(root)) == installed and takeover.standing().phase == "installed", "what stood before does"
+
+
+@pytest.mark.usefixtures("light")
+def test_an_install_that_died_can_be_taken_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At any call; it is not armed before it has been finished, either."""
+    facts = separate_boot(debian_target())
+    at, finished = 0, False
+    while not finished:
+        root = machine(tmp_path / str(at), facts)
+        before, takeover = told_apart(root), TakeOver(str(root))
+        finished = run_until(monkeypatch, at, lambda takeover=takeover: takeover.install(facts, ["/", "/boot"]))
+        if takeover.standing().phase == "":
+            with pytest.raises(StateError, match=r"no take-over is installed|in part|staged boot|image"):
+                takeover.arm()
+        takeover.uninstall()
+        left = {path: value for path, value in told_apart(root).items() if not path.endswith(".new")}
+        assert left == before, at
+        at += 7
+    assert at > 100
+
+
+@pytest.mark.usefixtures("light")
+def test_a_file_system_that_takes_part_no_more(tmp_path: Path) -> None:
+    facts = debian_target()
+    home = FileSystem(mountpoint="/home", fstype="ext4", source="/dev/vda2", device="vda2", size=GIB, free=GIB)
+    root, apart = machine(tmp_path / "root", facts), change(facts, file_systems=(*facts.file_systems, home))
+    (root / "home/.livelift/new").mkdir(parents=True)
+    takeover = TakeOver(str(root))
+    takeover.install(apart, ["/", "/home"])
+    kept = root / "home/.livelift/swap/reserve"
+    assert kept.stat().st_size == 1 << 20
+    takeover.install(facts, ["/"])
+    assert not kept.parent.exists() and (root / ".livelift/swap/reserve").exists()
+    (root / ".livelift/takeover/config.json").write_text("damaged")
+    takeover.install(facts, ["/"])
+    takeover.uninstall()
 
 
 def test_no_room_for_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
