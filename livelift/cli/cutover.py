@@ -133,6 +133,8 @@ def _preview(answer: dict[str, Any]) -> str:
         lines.append(f"addresses that move from {held['interface']}: {', '.join(held['moves'])}")
     for why in answer.get("stale", []):
         lines.append(f"would adapt again: {why}")
+    if busy := answer.get("busy"):
+        lines.append(f"{busy}: not known yet are the addresses that move, and whether it is adapted again")
     for side, hooks in (answer.get("hooks") or {}).items():
         lines += [f"hooks of the {side}, {when}: {', '.join(names)}" for when, names in hooks.items()]
     return "\n".join(lines)

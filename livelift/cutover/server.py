@@ -18,7 +18,7 @@ from livelift.cutover.addresses import Held
 from livelift.cutover.cutover import NO_HOOKS, Cutover, Hook, Source
 from livelift.cutover.server_fence import ServerFence
 from livelift.cutover.steps import Step
-from livelift.errors import LiveliftError, StateError
+from livelift.errors import LiveliftError, LockedError, StateError
 from livelift.lifecycle.standing import Phase, System, parse
 from livelift.model.verdict import Verdict
 
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 ROUNDS: Final = 3
 """Times that the adaptation is made again because the source has changed what it was made from."""
+PATIENCE: Final = 60.0
+"""Seconds for the questions of a preview."""
 UNDO: Final = 10.0
 """Seconds for the target to take a step back. If it cannot be reached it does so at the next greeting."""
 
@@ -77,16 +79,25 @@ class ServerCutover(Cutover):
         return [*self._whole.notes, *([living] if self._living else [])]
 
     def preview(self) -> dict[str, Any]:
-        """What would be done, and to whom. The target is asked, nothing is changed."""
-        deadline = self._clock() + 60
-        self._server.tell_facts(deadline)
-        self._check_ways(deadline)
+        """What would be done, and to whom. The target is asked, nothing is changed. ``busy``: with what it is for
+        minutes, so that it was not asked for what depends on that; the cutover itself waits for it."""
+        deadline, stale, busy = self._clock() + PATIENCE, [], ""
+        self._whole.check_block()
+        try:
+            self._server.tell_facts(deadline)
+            self._check_ways(deadline)
+            stale = self._server.ask("stale", deadline).get("why", [])
+        except LiveliftError as error:
+            if error.code != LockedError.code:
+                raise
+            busy = str(error.args[0])
         decided = self._whole.decisions()
         return {
             **super().preview(),
             "units": [{"unit": d.path, "freeze": d.freeze, "reason": d.reason} for d in decided],
             "addresses": [{"interface": h.interface, "moves": list(h.moves)} for h in self._held],
-            "stale": self._server.ask("stale", deadline).get("why", []),
+            "stale": stale,
+            "busy": busy,
         }
 
     def handed_over(self) -> None:

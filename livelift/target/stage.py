@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 Verb = Callable[[dict[str, Any]], dict[str, Any]]
 
 QUICK: Final = frozenset({"status", "standing"})
-"""Answered at once, also while a step is under way."""
+"""Answered at once, also while a step is under way; so is a verb of `LISTING` without options."""
+LISTING: Final = frozenset({"hook"})
 
 
 class Stage:
@@ -89,7 +90,7 @@ class Stage:
         verb = self._verbs.get(name)
         if verb is None:
             raise UsageError(f"this target does not know {name!r}", remedy="use the same Livelift release everywhere")
-        if name in QUICK:
+        if name in QUICK or (name in LISTING and not options):
             return verb(options)
         if not self._busy.acquire(blocking=False):
             raise LockedError(f"the target is busy with {self.doing}", remedy="wait for it, then run the command again")

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from livelift.cli import cutover as cutover_verb
+from livelift.control.client import RemoteFailure
 from livelift.cutover import server
 from livelift.cutover.cutover import NO_HOOKS, Cutover
 from livelift.cutover.server import ServerCutover
@@ -236,8 +238,29 @@ def test_the_preview_asks_and_changes_nothing():
     shown = attempt(scene).preview()
     assert shown["would"] == STEPS
     assert shown["stale"] == ["/etc/fstab"]
-    assert set(scene.calls) <= {"facts", "check_block", "addresses", "stale"}
+    assert set(scene.calls) <= {"facts", "check_block", "addresses", "stale"} and not shown["busy"]
     assert isinstance(attempt(scene), Cutover)
+
+
+def test_a_preview_while_the_target_adapts(monkeypatch):
+    """It tells what it knows: an adaptation takes minutes."""
+    scene = Server(stale=[True])
+
+    def busy(verb: str, deadline: float, **options: Any) -> dict[str, Any]:
+        raise RemoteFailure("target: the target is busy with adapt", "locked", 8, {})
+
+    monkeypatch.setattr(scene, "ask", busy)
+    shown = attempt(scene).preview()
+    assert shown["busy"] == "target: the target is busy with adapt" and shown["would"] == STEPS
+    assert shown["stale"] == [] and shown["addresses"] == []
+    assert "busy with adapt: not known yet" in cutover_verb._preview(shown)
+    monkeypatch.setattr(scene, "check_block", _refuse)
+    with pytest.raises(PreflightError):
+        attempt(scene).preview()
+
+
+def _refuse() -> None:
+    raise PreflightError("/etc cannot be written")
 
 
 @pytest.mark.parametrize("phase", ["idle", "returned", "going", ""])

@@ -47,7 +47,8 @@ def test_one_step_at_a_time_but_the_status_is_told():
         go.wait(10)
         return {}
 
-    stage = Stage({"slow": slow, "status": lambda options: {"doing": stage.doing}})
+    hook = {"hook": lambda options: {"ran": []} if options else {"listing": {}}}
+    stage = Stage({"slow": slow, "status": lambda options: {"doing": stage.doing}, **hook})
     done = threading.Event()
 
     def send(answer: StageAnswer) -> None:
@@ -59,6 +60,8 @@ def test_one_step_at_a_time_but_the_status_is_told():
     refused = stage.answer(StageAsk(2, "slow"))
     assert not refused.ok and body(refused)["code"] == "locked"
     assert body(stage.answer(StageAsk(3, "status"))) == {"doing": "slow"}
+    assert body(stage.answer(StageAsk(3, "hook"))) == {"listing": {}}, "or a cutover would not wait for the step"
+    assert not stage.answer(StageAsk(3, "hook", b'{"step": "fence"}')).ok
     go.set()
     assert done.wait(10)
     assert answers[0].ok
