@@ -11,13 +11,16 @@ from collections.abc import Iterable
 
 import zstandard
 
-from livelift.adapt.linux.initramfs import STACK_MODULES, plain
+from livelift.adapt.linux.initramfs import STACK_MODULES, module_names, plain
 from livelift.errors import PreflightError
 from livelift.facts.host import Host
 from livelift.facts.links import disk_links, links_of
 from livelift.model.facts import ServerFacts
 from livelift.takeover.closure import File
 from livelift.takeover.stage_main import HOME
+
+NO_HARDWARE = {"watchdog", "softdog"}
+"""In the directory of the drivers: what they share, and one that ends with the kernel that hangs."""
 
 
 def wanted(host: Host, facts: ServerFacts, mountpoints: Iterable[str]) -> list[str]:
@@ -40,10 +43,22 @@ def wanted(host: Host, facts: ServerFacts, mountpoints: Iterable[str]) -> list[s
             if name:
                 found[name] = None
         found[system.fstype] = None
+    found.update(dict.fromkeys(watchdogs(host, facts.running_kernel)))
+    return [name for name in found if name not in there]
+
+
+def watchdogs(host: Host, version: str) -> list[str]:
+    """Modules of the hardware watchdog. Some drivers name no device (i6300esb of Linux 6.1): then all that are loaded,
+    the oldest first, so that the same one becomes the first again."""
+    if not host.exists("/sys/class/watchdog/watchdog0"):
+        return []
     for link in links_of(host, "/sys/class/watchdog/watchdog0/device")[:1]:
         if link.module:
-            found[plain(link.module)] = None
-    return [name for name in found if name not in there]
+            return [plain(link.module)]
+    dep = host.text(f"/lib/modules/{version}/modules.dep")
+    drivers = module_names("".join(line for line in dep.splitlines(True) if "/drivers/watchdog/" in line.split(":")[0]))
+    loaded = [plain(line.split()[0]) for line in host.text("/proc/modules").splitlines() if line.strip()]
+    return [name for name in reversed(loaded) if name in drivers - NO_HARDWARE]
 
 
 def module_files(host: Host, version: str, names: Iterable[str]) -> list[File]:

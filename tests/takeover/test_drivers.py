@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,29 @@ def test_what_another_file_system_needs(host: Host) -> None:
                                                                          *facts.file_systems))  # fmt: skip
     assert wanted(host, on_lvm, ["/home"]) == ["mpt3sas", "dm_mod"], "the root is ext4 too"
     host.close()
+
+
+def test_the_hardware_watchdog(tmp_path: Path) -> None:
+    """By its device; a driver that names none by its place among the modules."""
+    at = "kernel/drivers/watchdog"
+    dep = f"{at}/i6300esb.ko: {at}/watchdog.ko\n{at}/iTCO_wdt.ko.xz:\n{at}/softdog.ko:\nkernel/xfs.ko:\n"
+    files: dict[str, str | bytes | None] = {
+        "/lib/modules/6.1/modules.dep": dep,
+        "/proc/modules": "xfs 1 0 - Live 0x0\niTCO_wdt 1 0\nsoftdog 1 0\ni6300esb 1 0\nwatchdog 1 2\n",
+    }
+    facts = change(debian_target(), running_kernel="6.1")
+    with closing(Host(str(plant(tmp_path / "none", files)))) as host:
+        assert wanted(host, facts, ["/"]) == []
+    files["/sys/devices/virtual/watchdog/watchdog0/nowayout"] = "0\n"
+    files["/sys/class/watchdog/watchdog0"] = "-> ../../devices/virtual/watchdog/watchdog0"
+    with closing(Host(str(plant(tmp_path / "no device", files)))) as host:
+        assert wanted(host, facts, ["/"]) == ["i6300esb", "iTCO_wdt"]
+    files["/sys/devices/virtual/watchdog/watchdog0/device"] = "-> ../../../pci0/wdt"
+    files["/sys/devices/pci0/wdt/driver"] = "-> ../../../bus/pci/drivers/sp5100"
+    files["/sys/bus/pci/drivers/sp5100/module"] = "-> ../../../../module/sp5100-tco"
+    files["/sys/module/sp5100-tco/refcnt"] = "1"
+    with closing(Host(str(plant(tmp_path / "device", files)))) as host:
+        assert wanted(host, facts, ["/"]) == ["sp5100_tco"]
 
 
 def test_in_their_order_and_unpacked(host: Host) -> None:
