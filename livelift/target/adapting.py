@@ -43,6 +43,7 @@ from livelift.platform.linux.inside import run_inside
 from livelift.platform.linux.namespaces import apart
 from livelift.takeover.probe import probe
 from livelift.target.memory import IN_PLACE, LAYERS, Adapted, Stage, Watched
+from livelift.target.programs import Programs
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +61,8 @@ class Made(NamedTuple):
 
 class Adapting:
     """``parts``: the file systems that take part. ``base``: the directory ``.livelift`` on the root's. ``root``: where
-    the target's own system is (for tests). ``run``: runs a program in the staged system."""
+    the target's own system is (for tests). ``run``: runs a program in the staged system. What changes that raises
+    LockedError as of `Programs.alone`."""
 
     def __init__(
         self, parts: Sequence[Part], base: str, root: str = "/", run: Callable[..., str] = run_inside
@@ -68,7 +70,7 @@ class Adapting:
         self._parts = list(parts)
         self._base = base
         self._root = root
-        self._run = run
+        self._programs = Programs(base, run)
 
     # looking
 
@@ -102,6 +104,10 @@ class Adapting:
 
     def adapt(self, stage: Stage, source: ServerFacts, target: ServerFacts, progress: Callable[[str], None]) -> Made:
         """Anew, whatever was made before. PreflightError: an inhibitor of the plan or of the probe, or no room."""
+        with self._programs.alone():
+            return self._adapt(stage, source, target, progress)
+
+    def _adapt(self, stage: Stage, source: ServerFacts, target: ServerFacts, progress: Callable[[str], None]) -> Made:
         began = time.monotonic()
         in_place = self.why_not_layers()
         for part in self._parts:
@@ -120,7 +126,7 @@ class Adapting:
             else:
                 self._check_room(plan, at)
                 self._edit(plan, at, progress)
-                found += probe(at, target, self._run)
+                found += probe(at, target, self._programs.run)
             findings = Findings(found, stage.ignored)
             findings.raise_inhibitors()
             adapted = Adapted(
@@ -140,7 +146,7 @@ class Adapting:
         return Made(msgspec.structs.replace(made.adapted, seconds=seconds), made.plan)
 
     def _edit(self, plan: Plan, at: str, progress: Callable[[str], None]) -> None:
-        editor = LayerEditor(at, self._root, self._run)
+        editor = LayerEditor(at, self._root, self._programs.run)
         try:
             editor.apply(plan, progress)
         finally:
@@ -198,13 +204,17 @@ class Adapting:
 
     def settle(self, stage: Stage, source: ServerFacts, target: ServerFacts, progress: Callable[[str], None]) -> int:
         """Into the replica. Number of entries, or of edits where they are made in place."""
+        with self._programs.alone():
+            return self._settle(stage, source, target, progress)
+
+    def _settle(self, stage: Stage, source: ServerFacts, target: ServerFacts, progress: Callable[[str], None]) -> int:
         assert stage.adapted is not None
         if stage.adapted.mode == LAYERS:
             self.seal()
             return sum(self._settlers(Settler.settle))
 
         def work(at: str) -> int:
-            with closing(Editor(at, self._root, f"{self._base}/edits", self._run)) as editor:
+            with closing(Editor(at, self._root, f"{self._base}/edits", self._programs.run)) as editor:
                 editor.undo()  # of an attempt that was cut off: the plan is made from the replica itself
                 plan = self.plan(stage, source, target, at)
                 plan.check(stage.ignored)
@@ -217,6 +227,11 @@ class Adapting:
         running system since: it is near enough to be compared, and the layers are dropped."""
         if stage.adapted is None:
             return 0
+        with self._programs.alone():
+            return self._unsettle(stage, used)
+
+    def _unsettle(self, stage: Stage, used: bool) -> int:
+        assert stage.adapted is not None
         if stage.adapted.mode == LAYERS:
             done = sum(self._settlers(lambda settler: settler.unsettle(used)))
             if used:
@@ -224,18 +239,19 @@ class Adapting:
             return done
 
         def work(at: str) -> int:
-            with closing(Editor(at, self._root, f"{self._base}/edits", self._run)) as editor:
+            with closing(Editor(at, self._root, f"{self._base}/edits", self._programs.run)) as editor:
                 return editor.undo()
 
         return self.see(work)
 
     def probe(self, stage: Stage, target: ServerFacts) -> list[Finding]:
         """Of what is in the replica now."""
-        return self.see(lambda at: probe(at, target, self._run))
+        return self.see(lambda at: probe(at, target, self._programs.run))
 
     def drop(self) -> None:
-        for part in self._parts:
-            overlay.drop(part)
+        with self._programs.alone():
+            for part in self._parts:
+                overlay.drop(part)
 
     def _settlers(self, act: Callable[[Settler], int]) -> list[int]:
         done = []

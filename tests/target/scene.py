@@ -150,7 +150,7 @@ class Scene:
         self.maps = lines
         self.parts = parts(lines)
 
-    def run(self, root_fd: int, arguments: tuple[str, ...], seconds: float = 0) -> str:
+    def run(self, root_fd: int, arguments: tuple[str, ...], seconds: float, inherited: tuple[int, ...]) -> str:
         if arguments[0] == "update-initramfs":
             self.built.append(arguments)
             path = Path(os.readlink(f"/proc/self/fd/{root_fd}"), f"boot/initrd.img-{OLD}")

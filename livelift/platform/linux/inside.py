@@ -25,11 +25,15 @@ ENVIRONMENT: Final = {
     "LC_ALL": "C",
     "HOME": "/root",
     "DEBIAN_FRONTEND": "noninteractive",
+    "LVM_SUPPRESS_FD_WARNINGS": "1",  # lvm(8) complains of descriptors that it has inherited
 }
 
 
-def run_inside(root_fd: int, arguments: tuple[str, ...], seconds: float = SECONDS) -> str:
-    """Output of the program (both streams). CommandError: it failed, is missing, or took too long. Needs root."""
+def run_inside(
+    root_fd: int, arguments: tuple[str, ...], seconds: float = SECONDS, inherited: tuple[int, ...] = ()
+) -> str:
+    """Output of the program (both streams). ``inherited``: descriptors that it, and what it starts, keep open.
+    CommandError: it failed, is missing, or took too long. Needs root."""
     home = os.path.dirname(os.path.dirname(os.path.abspath(livelift.__file__)))
     starter = [sys.executable, "-P", "-c", "from livelift.platform.linux.inside import main; main()"]
     shown = " ".join(arguments)
@@ -39,7 +43,7 @@ def run_inside(root_fd: int, arguments: tuple[str, ...], seconds: float = SECOND
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            pass_fds=(root_fd,),
+            pass_fds=(root_fd, *inherited),
             env={**ENVIRONMENT, "PYTHONPATH": os.pathsep.join([home, *sys.path])},
             timeout=seconds,
             check=False,

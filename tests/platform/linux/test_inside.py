@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -59,6 +60,25 @@ def test_no_mount_is_left(root: Path) -> None:
     assert str(root) not in Path("/proc/self/mountinfo").read_text()
     assert len(Path("/proc/self/mountinfo").read_text().splitlines()) == len(before.splitlines())
     assert list((root / "run").iterdir()) == [] and (root / "etc/y").exists()
+
+
+def test_what_a_program_inherits_outlives_who_has_started_it(root: Path, tmp_path: Path) -> None:
+    """A lock, for one: it is held until the last process that has it has ended."""
+    lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    # what it leaves behind waits at a pipe (a name in the staged root) until it is written to
+    os.mkfifo(root / "pipe")
+    run_inside(fd, ("sh", "-c", "(exec >/dev/null 2>&1; read word </pipe) &"), 30, (lock,))
+    run_inside(fd, ("sh", "-c", "exit 0"), 30)
+    os.close(lock)
+    os.close(fd)
+    again = os.open(tmp_path / "lock", os.O_RDWR)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    (root / "pipe").write_text("end\n")
+    fcntl.flock(again, fcntl.LOCK_EX)
+    os.close(again)
 
 
 def test_failures_are_told(root: Path) -> None:
