@@ -9,7 +9,7 @@ from livelift.errors import StateError
 from livelift.platform.linux.host import boot_id
 from livelift.takeover import fit, oneshot, reserve, switch
 from livelift.takeover.boot_files import BootDirectory
-from livelift.takeover.records import ARMED, INSTALLED, RETURNED, Config, State
+from livelift.takeover.records import ARMED, INSTALLED, INTERRUPTED, RETURNED, Config, State
 from livelift.takeover.site import Site
 
 
@@ -73,5 +73,5 @@ def disarm(site: Site) -> None:
             oneshot.disarm_bootnext(site.run)
         site.sync(config)
         if state.phase not in (INSTALLED, RETURNED):  # after an interrupted stage it is trying or back
-            phase = INSTALLED if state.phase == ARMED else RETURNED
-            records.write_state(state._replace(phase=phase, at=time.time_ns()))
+            phase, reason = (INSTALLED, "") if state.phase == ARMED else (RETURNED, state.reason or INTERRUPTED)
+            records.write_state(state._replace(phase=phase, reason=reason, at=time.time_ns()))

@@ -14,6 +14,7 @@ from livelift.takeover.records import (
     COMMITTING,
     CONFIRMED,
     INSTALLED,
+    INTERRUPTED,
     RETURNED,
     TRYING,
     State,
@@ -67,7 +68,7 @@ def _trying(state: State, standing: str, limits: Limits, now: int, failing: str)
     """An interrupted stage goes on only where it had begun to move: the old system may have run since, for GRUB may
     have seen a menu from before, and what has run is told that it stays."""
     if state.phase == TRYING and standing == "old":
-        return Decision(BACK, "the stage was interrupted before it moved anything")
+        return Decision(BACK, INTERRUPTED)
     if state.entered and standing == "new":
         if state.starts < limits.starts:
             return Decision(FORWARD)

@@ -35,6 +35,10 @@ said that it is well. back: the way back is under way, or wanted. returned: the 
 committing: the new system is final, what is left of the take-over is being cleared."""
 
 
+INTERRUPTED: Final = "the stage was interrupted before it moved anything"
+"""Why the old system stands where the stage could not write that down."""
+
+
 class Volume(NamedTuple):
     """A file system that takes part: where the system mounts it, and how the stage does (mount(2))."""
 

@@ -24,6 +24,7 @@ from livelift.takeover.records import (
     BACK,
     COMMITTING,
     CONFIRMED,
+    INTERRUPTED,
     RETURNED,
     TRYING,
     Records,
@@ -140,5 +141,5 @@ class TakeOver:
 def _seen_from(system: str, state: State) -> tuple[str, str, bool]:
     """(phase, reason, missed): the stage may have been interrupted before it could write what had become of it."""
     if system == "old" and state.phase in (TRYING, BACK):
-        return RETURNED, state.reason or "the stage was interrupted before it moved anything", False
+        return RETURNED, state.reason or INTERRUPTED, False
     return state.phase, state.reason, state.phase == ARMED and state.boot != boot_id()

@@ -21,9 +21,10 @@ from livelift.errors import PreflightError, StateError
 from livelift.facts.host import Host
 from livelift.platform.linux import files
 from livelift.takeover import arming, confirm, fit, moved, reserve
-from livelift.takeover.records import RETURNED, Records
+from livelift.takeover.records import INTERRUPTED, RETURNED, TRYING, Records
+from livelift.takeover.stage import Stage
 from livelift.takeover.swap import place_for
-from tests.edits.killer import run_until
+from tests.edits.killer import Death, run_until
 from tests.loopfs import loop_filesystem
 from tests.takeover.grub import STOCK
 from tests.takeover.world import Hands, World, clear
@@ -321,6 +322,26 @@ def test_disarmed(make: Make) -> None:
     assert environment(Path(world.top, world.config.directory, "grubenv").read_text()) == {}
     assert world.stage().system == "old", "the stage's entry, chosen by hand, does nothing"
     world.check("old")
+
+
+def test_disarmed_after_a_stage_that_was_cut_off(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GRUB may not have seen the switch yet, and have started the old system: the reason is kept."""
+    world = make()
+    arming.arm(world.site())
+    world.grub()
+    with monkeypatch.context() as patch:
+        patch.setattr(Stage, "_move", lambda *_: _power_cut())
+        with pytest.raises(Death):
+            world.stage()
+    assert world.system() == "old" and world.state().phase == TRYING and world.mode() == "stage"
+    arming.disarm(world.site())
+    assert (world.state().phase, world.state().reason) == (RETURNED, INTERRUPTED)
+    assert world.boot() == ("own", "old")
+    world.check("old")
+
+
+def _power_cut() -> None:
+    raise Death
 
 
 # death
