@@ -10,7 +10,9 @@ too long).
 
 Kernels: bullseye 5.10, bookworm 6.1, trixie 6.12, fetched once into the cache of `tests.vm`. Needs root, and the Debian
 packages qemu-system-x86 busybox-static kmod cpio. The machine has two emulated processors and is some thirty times
-slower than this one.
+slower than this one. "soft lockup" on its console: run it again. QEMU 7.2 was seen once (5.10, a program was being
+attached) with both processors in the handler of one breakpoint for ever: by their registers, a stale translation of
+what the kernel had patched.
 
 trixie-arm64 is a machine with 64-bit Arm processors, whose files are Debian's for these (`tests.userland`) but for
 this repository: say python3 there, not .venv/bin/python. It needs the Debian packages qemu-system-arm and mmdebstrap.
