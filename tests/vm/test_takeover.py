@@ -234,7 +234,7 @@ def test_a_machine_that_hangs_is_ended_by_the_hardware(target: Machine) -> None:
     found = status(target)
     assert found["phase"] == "trying" and found["watchdog"].endswith("hardware"), found
     target.mark()
-    target.ssh("kill -STOP $(pgrep -f livelift/main.py)")
+    target.ssh("pkill -STOP -f '^@livelift-watchdog'")
     target.wait(UP, new=True)
     assert "did not confirm" in is_old(target)["reason"]
 
