@@ -23,7 +23,8 @@ from livelift.platform.linux.programs import run_program
 
 log = logging.getLogger(__name__)
 
-SECONDS: Final = 5.0
+SECONDS: Final = 15.0
+"""Of one call: right after everything was let go the machine is busy with that."""
 FOREVER: Final = 4294967295
 """valid_life_time of a static address as ip -json shows it."""
 SECOND: Final = (

@@ -49,6 +49,8 @@ class Cutting:
         agent.drain.settle_roughly(deadline)
         agent.drain.wait_applied(agent.journal.spool.last_lsn, deadline)
         agent.verifier.warm_up(deadline)
+        if agent.collapse_reason:  # after a rollback: the replica was a running system meanwhile
+            agent.verifier.make_good(deadline)
 
     def drain(self, deadline: float) -> None:
         agent = self.agent

@@ -40,6 +40,8 @@ IDLE = 10.0
 """Seconds between two slices of 0.15 s of the rolling verification: a third of a core until everything has been
 hashed once, a
 hundredth from then on. A cutover does not wait for it: it hashes what is left at full speed before the fence."""
+ROUNDS = 4
+"""Comparisons, each but the last with a repair, until a replica that was a running system is the source again."""
 
 UNTOLD = {"flags": "inode-flags", "project": "project-id"}
 """Fields of a difference, and what a capture says when it is blind to them."""
@@ -199,6 +201,23 @@ class SourceVerifier:
                 done_there = done_there or there.round_done
             self.warm = 1.0
 
+    def make_good(self, deadline: float) -> None:
+        """What the log says may not be what the target has: both trees are made equal now, and the gap that says so is
+        closed. StateError: they differ still."""
+        agent = self._agent
+        for _ in range(ROUNDS):
+            began = time.monotonic()
+            found, outcome = self.live(deadline)
+            self.verdict(found, outcome, time.monotonic() - began)
+            if not found:
+                agent.compared()
+                agent.drain.wait_until(lambda: all(oid > 0 for oid, _ in agent.gaps.listing()), deadline, "the gap")
+                return
+            self.repair(found)
+            agent.drain.settle_roughly(deadline)
+            agent.drain.wait_applied(agent.journal.spool.last_lsn, deadline)
+        raise StateError("the replica still differs: " + describe(found[0]), remedy="livelift verify lists it all")
+
     # -- repair ------------------------------------------------------------------------------------------------------
 
     def repair(self, found: list[Difference]) -> None:
@@ -264,7 +283,8 @@ class SourceVerifier:
                 continue
             finally:
                 self._lock.release()
-            if self.warm >= 1.0 and time.monotonic() >= next_check and agent.drain.is_settled():
+            doubted = bool(agent.collapse_reason)  # a busy machine never settles; the comparison can do without
+            if self.warm >= 1.0 and time.monotonic() >= next_check and (doubted or agent.drain.is_settled()):
                 self._check()
                 # A log that was given up stays a gap until both trees have been found equal.
                 next_check = time.monotonic() + (1.0 if agent.collapse_reason else agent.config.verify_every)

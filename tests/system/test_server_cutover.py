@@ -288,6 +288,19 @@ def test_rollback_after_the_new_system_served(server: Server, disks: Disks) -> N
     assert_equal(disks.source, disks.target)
 
 
+def test_a_cutover_right_after_a_rollback_is_not_in_the_way_of_the_comparison(server: Server, disks: Disks) -> None:
+    """What the new system has written is found and taken back while nothing is fenced, not after a wait for that."""
+    server.play(then="new")
+    assert server.cutover()["outcome"] == "served"
+    (disks.target / "data/of-the-new-system").write_bytes(b"new")
+    (disks.target / "data/file-3").write_bytes(b"what the new system made of it")
+    assert verb(server.pair, "rollback").returncode == 0
+    server.pair.wait(lambda s: s.state == "following" and bool(s.raw["connected"]), 90)
+    result = server.cutover()
+    assert result["outcome"] == "served"
+    assert_equal(disks.source, disks.target)
+
+
 def test_hooks_of_both_machines(server: Server, tmp_path: Path) -> None:
     """Those of the target are asked for by the source; one that fails before the hand-over undoes all."""
     log = tmp_path / "hooks.log"
