@@ -110,7 +110,8 @@ def acknowledged(load: Load, by: str) -> set[tuple[int, int]]:
 
 
 def following(move: Move) -> None:
+    """The comparison of both trees that a rollback makes necessary is not waited for: the cutover prepares with it."""
     end = time.monotonic() + 900
-    while (status := move.status())["state"] != "following" or status["gaps"]:
+    while (status := move.status())["state"] != "following" or not status["connected"]:
         assert time.monotonic() < end, status
         time.sleep(10)
