@@ -250,7 +250,13 @@ class LivePair:
 
     def cutover(self, timeout: float = 60) -> dict[str, Any]:
         """Fence, drain, verify, cut; the report. The test's own writers have stopped: no cgroup is given to freeze."""
-        done = self._ask("cutover", "source", timeout)
+        try:
+            done = self._ask("cutover", "source", timeout)
+        except subprocess.TimeoutExpired as late:
+            status = self.look()
+            raise AssertionError(
+                f"cutover: not over after {late.timeout} s: {status and status.raw}\n{self.gaps()}\n{self.tail()}"
+            ) from None
         assert done.returncode == 0, f"cutover: exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.tail()}"
         lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
         report: dict[str, Any] = json.loads(lines[-1]) if lines else {}
