@@ -15,12 +15,14 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from livelift.capture.ebpf import filesystems, hooks
-from livelift.capture.ebpf.loader import mapped_already
+from livelift.capture.ebpf.loader import FALLBACK, mapped_already
 from livelift.capture.ebpf.stream import BUSY, LOST, RING, Stream
-from livelift.errors import StateError
+from livelift.errors import PreflightError, StateError
 from livelift.platform.linux.bpf import BpfObject, KernelTypes
 from livelift.ports import Dirty, Event, Synced, WatchedVolume
 
+PAGE = 4096
+"""Bytes of a page: PAGE_SHIFT of memory.bpf.h. Kernels for arm64 may have 16 or 64 KiB."""
 LATER = 0.1
 """Seconds until a mark of a change that is yet to be made is given out: whoever looks then sees it. Where it takes
 longer, another mark comes at its end."""
@@ -156,6 +158,9 @@ class EbpfFexitCapture:
 
 
 def _choose(programs: BpfObject) -> list[str]:
+    """PreflightError: not on this kernel."""
+    if (size := os.sysconf("SC_PAGE_SIZE")) != PAGE:
+        raise PreflightError(f"the kernel's pages have {size} bytes, the programs count in {PAGE}", remedy=FALLBACK)
     with contextlib.closing(KernelTypes()) as types:
         chosen, left = hooks.choose(types.parameters)
     for name in left:

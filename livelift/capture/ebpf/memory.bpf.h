@@ -43,6 +43,9 @@ struct folio___new {
 struct folio___newer { /* since 6.15 */
 	unsigned int _nr_pages;
 };
+struct mem_section {
+	unsigned long section_mem_map;
+};
 struct vm_area_struct {
 	unsigned long vm_flags;
 	struct file *vm_file;
@@ -76,11 +79,46 @@ static __always_inline __u64 address_of(__u64 page)
 	return memory + ((page - table) / bpf_core_type_size(struct page) << PAGE_SHIFT);
 }
 #else
+/* Where the areas are depends on the configuration, and on arm64 on the version too (6.9 moved them), but the kernel's
+ * variables tell: each section of memory that is there names the place where the struct page of frame 0 would be
+ * (mm/sparse.c, sparse_encode_mem_map), and memory ends at high_memory, with frame max_low_pfn (arch/arm64/mm/init.c). The
+ * canary looks whether what is read there is what was written. */
+extern const void mem_section __ksym __weak;
+extern const void high_memory __ksym __weak;
+extern const void max_low_pfn __ksym __weak;
+#define PRESENT 1 /* SECTION_MARKED_PRESENT */
+
+static __always_inline __u64 word_at(const void *at)
+{
+	__u64 word = 0;
+	bpf_probe_read_kernel(&word, sizeof(word), at);
+	return word;
+}
+
+/* ``bits``: log2 of the frames in a section. What section it is does not matter. 0: that one is not there. */
+static __always_inline __u64 frame_0(__u64 last, __u32 bits)
+{
+	__u32 size = bpf_core_type_size(struct mem_section);
+	__u64 section = (last - 1) >> bits, in_root = 4096 / size, root;
+	root = word_at((void *)(word_at(&mem_section) + section / in_root * 8));
+	if (!root)
+		return 0;
+	__u64 map = BPF_CORE_READ((struct mem_section *)(root + section % in_root * size), section_mem_map);
+	return map & PRESENT ? map & ~0xfffull : 0;
+}
+
 static __always_inline __u64 address_of(__u64 page)
 {
-	/* An argument that nobody reads is not passed, and Linux refuses the call then: "R2 is not a scalar" (6.12, arm64). */
-	asm volatile("" : : "r"(page));
-	return 0; /* not known how: a DIRTY mark, and mode `ebpf` is blind to stores */
+	if (!&mem_section || !&high_memory || !&max_low_pfn || !bpf_core_type_exists(struct mem_section))
+		return 0; /* a DIRTY mark, and mode `ebpf` is blind to stores */
+	__u64 last = word_at(&max_low_pfn);
+	__u64 table = frame_0(last, 30 - PAGE_SHIFT); /* before 5.12; first, for the other would be out of its table */
+	if (!table)
+		table = frame_0(last, 27 - PAGE_SHIFT);
+	__u64 frame = (page - table) / bpf_core_type_size(struct page);
+	if (!table || frame >= last)
+		return 0;
+	return word_at(&high_memory) - ((last - frame) << PAGE_SHIFT);
 }
 #endif
 

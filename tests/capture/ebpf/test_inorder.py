@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from types import SimpleNamespace
 from typing import Any
 
-from livelift.capture.ebpf.inorder import EbpfFexitCapture
+import pytest
+
+from livelift.capture.ebpf.inorder import EbpfFexitCapture, _choose
 from livelift.capture.ebpf.order import Order
 from livelift.capture.ebpf.records import MORE, Operation, Told
+from livelift.errors import PreflightError
 from tests.capture.ebpf.test_order import fill, held, told, write
 
 
@@ -41,3 +45,10 @@ def test_a_call_of_which_a_part_was_given_out_is_reached_but_not_at_rest():
     first = told(Operation.WRITE, 0, b"w", flags=MORE)
     batches = [write(9, task=5)], [first], [write(9, task=5)], [told(Operation.WHOLE)]
     assert come(*batches) == [(10, 10, True), (20, 10, False), (30, 10, False), (40, 40, True)]
+
+
+def test_pages_of_another_size_are_refused(monkeypatch: pytest.MonkeyPatch):
+    """On arm64: the programs would tell of the wrong places."""
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 65536}.__getitem__)
+    with pytest.raises(PreflightError, match="65536"):
+        _choose(SimpleNamespace())  # type: ignore[arg-type]

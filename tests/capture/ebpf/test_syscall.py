@@ -173,14 +173,15 @@ import ctypes, os, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
 fd = os.open(sys.argv[1], os.O_RDWR)
 context = ctypes.c_ulong()
-assert libc.syscall(206, 8, ctypes.byref(context)) == 0
+setup, submit, collect = (206, 209, 208) if os.uname().machine == "x86_64" else (0, 2, 4)
+assert libc.syscall(setup, 8, ctypes.byref(context)) == 0
 data = ctypes.create_string_buffer(b"asynchronous", 12)
 fields = (0, 0, 0, 1, 0, fd, ctypes.addressof(data), 12, 77, 0, 0, 0)  # linux/aio_abi.h, struct iocb
 block = ctypes.create_string_buffer(struct.pack("=QIIHhIQQqQII", *fields))
 blocks = (ctypes.c_void_p * 1)(ctypes.addressof(block))
-assert libc.syscall(209, context, ctypes.c_long(1), blocks) == 1
+assert libc.syscall(submit, context, ctypes.c_long(1), blocks) == 1
 events = ctypes.create_string_buffer(32)
-assert libc.syscall(208, context, ctypes.c_long(1), ctypes.c_long(1), events, None) == 1
+assert libc.syscall(collect, context, ctypes.c_long(1), ctypes.c_long(1), events, None) == 1
 """
 
 
