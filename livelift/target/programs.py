@@ -33,10 +33,10 @@ class Programs:
     @contextmanager
     def alone(self) -> Iterator[None]:
         """May be nested. LockedError: a program is at work that another agent has started."""
-        if self._held:
+        fd = -1 if self._held else self._open()
+        if fd < 0:
             yield
             return
-        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
             self._lock(fd)
             self._held = (fd,)
@@ -44,6 +44,13 @@ class Programs:
         finally:
             self._held = ()
             os.close(fd)
+
+    def _open(self) -> int:
+        """-1: the directory is gone, and all that was staged with it."""
+        try:
+            return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            return -1
 
     def _lock(self, fd: int) -> None:
         deadline = time.monotonic() + WAIT

@@ -40,6 +40,9 @@ def test_a_program_inherits_the_lock(tmp_path: Path) -> None:
         (fd,) = given[-1][3]
         assert os.path.samestat(os.fstat(fd), lock.stat()) and held_elsewhere(lock)
     assert not held_elsewhere(lock)
+    lock.unlink()
+    with Programs(str(tmp_path / "gone"), lambda *words: given.append(words) or "said").alone():
+        assert not (tmp_path / "gone").exists(), "somebody has deleted all of it: that can still be cleaned up"
 
 
 def test_what_is_still_at_work_is_waited_for_a_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
