@@ -207,17 +207,17 @@ def test_an_init_that_hangs_is_ended_by_the_watchdog(target: Machine) -> None:
 def test_a_missing_disk_in_fstab_leads_back(target: Machine) -> None:
     """systemd waits 90 s for it and then stops in emergency mode."""
     target.ssh("echo 'UUID=0000-0000 /data ext4 defaults 0 2' >>/.livelift/new/etc/fstab")
-    limit(target, 180)
+    limit(target, 130)
     over(target)
     target.wait(UP, new=True, trouble=False)
-    assert "the watchdog's limit is 180 s" in is_old(target)["reason"]
+    assert "the watchdog's limit is 130 s" in is_old(target)["reason"]
 
 
 def test_a_service_that_fails_is_named_in_the_reason(target: Machine) -> None:
     drop_in = "/.livelift/new/etc/systemd/system/cron.service.d"
     text = "[Service]\\nExecStart=\\nExecStart=/bin/false\\nRestart=no\\n"
     target.ssh(f"mkdir -p {drop_in} && printf '{text}' >{drop_in}/x.conf")
-    limit(target, 240)
+    limit(target, 150)
     over(target)
     target.wait(UP, new=True)
     assert target.said("hostname") == "moved", "reachable, but not well"
