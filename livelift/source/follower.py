@@ -251,7 +251,7 @@ class Follower:
             for parent, name in reversed(places):  # the new place first: what moved is then no longer at the old one
                 seen = self._live.look(parent, name)
                 self.settle(parent, name, seen, event.time)
-                if seen is not None and event.op is Op.TOUCHED:
+                if seen is not None and (event.op is Op.TOUCHED or self.exact):  # or told of what had its number before
                     known = index.known(parent, name)
                     a = seen.attributes
                     if known is not None and stamp_of(a) != known.stamp:

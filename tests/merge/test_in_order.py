@@ -8,8 +8,9 @@ import random
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from livelift.model.record import BaseFile, Kind
 from tests.merge.test_model import Monkey, setups, some, steps
-from tests.merge.world import Node, World
+from tests.merge.world import ROOT, Node, World
 
 
 def catch_up(world: World) -> None:
@@ -106,6 +107,25 @@ def test_the_mode_of_what_got_the_number_is_not_taken_for_that_of_the_old_object
     world.deliver()  # the name waits for the listing, the mode does not
     assert not world.index.is_dir(number)
     world.follower.reopen(directory.oid)
+    world.check()
+
+
+def test_what_was_told_of_the_old_object_while_the_new_ones_directory_is_listed_is_read_again():
+    """The new file is empty, so nothing is told of it but its name, which waits for the listing."""
+    world = World(reuse=True, ordered=True)
+    old = world.create(world.root, b"old")
+    world.begin()
+    world.stack.clear()  # the listing is made by hand
+    world.write(old)
+    world.remove(world.root, b"old")
+    new = world.create(world.root, b"new")
+    assert new.oid == old.oid
+    world.queue.pop()  # it is not written
+    world.told -= 1
+    world.brackets.open(ROOT)
+    world.journal.put(Kind.BASE_FILE, BaseFile(new.oid, ROOT, b"new", new.attributes()))
+    world.deliver()
+    world.follower.reopen(ROOT)
     world.check()
 
 
