@@ -214,16 +214,17 @@ def test_a_missing_disk_in_fstab_leads_back(target: Machine) -> None:
 
 
 def test_a_service_that_fails_is_named_in_the_reason(target: Machine) -> None:
-    drop_in = "/.livelift/new/etc/systemd/system/cron.service.d"
-    text = "[Service]\\nExecStart=\\nExecStart=/bin/false\\nRestart=no\\n"
-    target.ssh(f"mkdir -p {drop_in} && printf '{text}' >{drop_in}/x.conf")
+    place = "/.livelift/new/etc/systemd/system"
+    text = "[Service]\\nExecStart=/bin/false\\n"
+    target.ssh(f"printf '{text}' >{place}/broken.service")
+    target.ssh(f"ln -s ../broken.service {place}/multi-user.target.wants/broken.service")
     limit(target, 150)
     over(target)
     target.wait(UP, new=True)
     assert target.said("hostname") == "moved", "reachable, but not well"
     target.mark()
     target.wait(UP, new=True)
-    assert "cron.service" in is_old(target)["reason"]
+    assert "broken.service has failed" in is_old(target)["reason"]
 
 
 def test_a_machine_that_hangs_is_ended_by_the_hardware(target: Machine) -> None:
