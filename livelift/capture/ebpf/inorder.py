@@ -19,7 +19,7 @@ from livelift.capture.ebpf.loader import FALLBACK, mapped_already
 from livelift.capture.ebpf.stream import BUSY, LOST, RING, Stream
 from livelift.errors import PreflightError, StateError
 from livelift.platform.linux.bpf import BpfObject, KernelTypes
-from livelift.ports import Dirty, Event, Synced, WatchedVolume
+from livelift.ports import Dirty, Event, Lost, Synced, WatchedVolume
 
 PAGE = 4096
 """Bytes of a page: PAGE_SHIFT of memory.bpf.h. Kernels for arm64 may have 16 or 64 KiB."""
@@ -56,6 +56,8 @@ class EbpfFexitCapture:
         self._tokens: deque[tuple[int, int]] = deque()  # (token, ring position when it was set)
         self._turns: deque[tuple[int, int]] = deque()  # (token, records to be given out before it)
         self._later: deque[tuple[float, Dirty]] = deque()
+        self._again: deque[tuple[int, Lost]] = deque()  # (ring position when it was found, loss)
+        self._behind: deque[tuple[int, Lost]] = deque()  # (records to be given out before it, loss)
         self._ends: deque[tuple[int, int]] = deque()  # (records taken in, ring position behind the last of them)
         self.reached = self.passed = 0
         self.settled = False
@@ -103,13 +105,21 @@ class EbpfFexitCapture:
             else:
                 events.append(event)
         end = stream.consumed()
-        events += stream.lost()
+        # At once, for the gap; and when all that was told before it is out: what is read sooner would be overtaken by
+        # records of before, behind which one is missing.
+        lost = stream.lost()
+        events += lost
+        while self._behind and self._behind[0][0] <= stream.order.given:
+            events.append(self._behind.popleft()[1])
+        while self._again and self._again[0][0] <= end:
+            self._behind.append((stream.order.taken, self._again.popleft()[1]))
+        self._again += [(stream.produced(), each) for each in lost]
         for token, position in tokens:
             if position <= end:
                 self._turns.append((token, stream.order.taken))
                 with self._lock:
                     self._tokens.popleft()
-        while self._turns and self._turns[0][1] <= stream.order.given:
+        while self._turns and self._turns[0][1] <= stream.order.given and not (self._again or self._behind):
             events += [event for _, event in self._later]  # a drain sees everything, even too early
             events.append(Synced(self._turns.popleft()[0]))
         while self._later and self._later[0][0] <= now:
@@ -117,7 +127,7 @@ class EbpfFexitCapture:
         self._ends.append((stream.order.taken, end))
         while self._ends and self._ends[0][0] <= stream.order.given:
             self.reached = self._ends.popleft()[1]
-        self.settled = stream.order.settled and not self._later
+        self.settled = stream.order.settled and not (self._later or self._again or self._behind)
         if self.settled:
             self.passed = end
         return events

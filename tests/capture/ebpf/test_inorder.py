@@ -12,6 +12,7 @@ from livelift.capture.ebpf.inorder import EbpfFexitCapture, _choose
 from livelift.capture.ebpf.order import Order
 from livelift.capture.ebpf.records import MORE, Operation, Told
 from livelift.errors import PreflightError
+from livelift.ports import Lost
 from tests.capture.ebpf.test_order import fill, held, told, write
 
 
@@ -45,6 +46,22 @@ def test_a_call_of_which_a_part_was_given_out_is_reached_but_not_at_rest():
     first = told(Operation.WRITE, 0, b"w", flags=MORE)
     batches = [write(9, task=5)], [first], [write(9, task=5)], [told(Operation.WHOLE)]
     assert come(*batches) == [(10, 10, True), (20, 10, False), (30, 10, False), (40, 40, True)]
+
+
+def test_a_loss_is_told_at_once_and_again_behind_what_was_told_before_it():
+    """What is read at the first is overtaken by the records that were in the ring then."""
+    order, batches, losses = Order(), [[write(0)], [write(1)], [write(2)]], [[Lost(7, 0, "full")], [], []]
+    end = iter([10, 20, 30])
+    stream: Any = SimpleNamespace(
+        order=order,
+        take=lambda now: order.feed(batches.pop(0), 0.0),
+        consumed=lambda: next(end),
+        produced=lambda: 20,
+        lost=lambda: losses.pop(0),
+    )
+    capture = EbpfFexitCapture()
+    told = [[isinstance(event, Lost) for event in capture._next(stream)] for _ in range(3)]
+    assert told == [[False, True], [False], [False, True]]
 
 
 def test_pages_of_another_size_are_refused(monkeypatch: pytest.MonkeyPatch):
