@@ -35,8 +35,8 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.userland import userland
-from tests.vm.places import NoMirror, VmError, cache, mirror, path, run
-from tests.vm.tree import locked, unreachable
+from tests.vm.places import NoMirror, VmError, cache, locked, mirror, path, run
+from tests.vm.tree import unreachable
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SUITES: Final = {"bullseye": "5.10", "bookworm": "6.1", "trixie": "6.12", "trixie-arm64": "6.12"}

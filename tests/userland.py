@@ -15,8 +15,8 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-from tests.vm.places import NoMirror, VmError, cache, mirror, run
-from tests.vm.tree import digest, locked, unreachable
+from tests.vm.places import NoMirror, VmError, cache, locked, mirror, run
+from tests.vm.tree import digest, unreachable
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PACKAGES: Final = """

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from tests.vm import lvm
-from tests.vm.places import VmError, cache, run, strings
+from tests.vm.places import VmError, cache, locked, run, strings
 from tests.vm.profiles import PROFILES, Profile
 from tests.vm.qemu import hardware
-from tests.vm.tree import digest, locked, recipe, tree
+from tests.vm.tree import digest, recipe, tree
 
 SEAL: Final = Path(__file__).with_name("seal.sh")
 SEALED: Final = b"VM-SEAL-OK"

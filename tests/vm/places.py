@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +56,20 @@ def mirror() -> str:
 def key() -> Path:
     """The private key that opens every machine; the images hold its public half (``.pub`` beside it)."""
     path = cache() / "id_ed25519"
-    if not path.exists():
-        cache().mkdir(parents=True, exist_ok=True)
-        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "livelift-vm", "-f", path)
+    with locked(path.name):  # images are made side by side
+        if not path.with_suffix(".pub").exists():
+            path.unlink(missing_ok=True)
+            run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "livelift-vm", "-f", path)
     return path
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """One maker at a time; the others wait and find it made."""
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / f"{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 PROGRAMS = {

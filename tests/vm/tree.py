@@ -4,17 +4,14 @@ translations, by dpkg's own means (dpkg(1), path-exclude), so that dpkg and debs
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import inspect
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.vm.places import NoMirror, VmError, cache, key, mirror, run
+from tests.vm.places import NoMirror, VmError, cache, key, locked, mirror, run
 from tests.vm.profiles import Profile
 
 PACKAGES: Final = """
@@ -121,12 +118,3 @@ def _configure(root: Path) -> None:
             rules.write("host all all 10.0.2.0/24 trust\n")
     run("chroot", root, "passwd", "-q", "-d", "root")  # for a look through the serial console
     run("chroot", root, "systemctl", "mask", "-q", *UNITS_MASKED.split())
-
-
-@contextmanager
-def locked(name: str) -> Iterator[None]:
-    """One maker at a time; the others wait and find it made."""
-    cache().mkdir(parents=True, exist_ok=True)
-    with (cache() / f"{name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
