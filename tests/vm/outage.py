@@ -35,9 +35,11 @@ class Outage:
 def outage(gap: Gap, target: Machine) -> Outage:
     """``gap``: of the commits. Asked of the target while it is in its first boot as the new system."""
     kernel, user_space = (_manager(target, name) for name in ("KernelTimestamp", "UserspaceTimestamp"))
+    # It answers its first client some time before the unit is active.
+    target.ssh("until systemctl is-active --quiet 'postgresql@*'; do sleep 0.2; done", timeout=120)
     show = "systemctl show --property=ActiveEnterTimestampMonotonic --value"
     since = float(target.said(f"{show} 'postgresql@*' | sort -n | tail -1"))
-    ready = kernel + since / 1e6
+    ready = min(kernel + since / 1e6, gap.ends)
     return Outage(gap.seconds, kernel - gap.begins, user_space - kernel, ready - user_space, gap.ends - ready)
 
 
