@@ -179,21 +179,6 @@ def check_second_boot(target: Machine) -> float:
     return target.wait(new=True)
 
 
-LEFT: Final = """
-name=live''lift
-find / -xdev -iname "*$name*"; ls -d /run/*$name* 2>/dev/null
-systemctl list-units --all --plain --no-legend "*$name*"
-ps -eo args | grep -v grep | grep -i $name; true
-"""
-"""The quotes in the name hide this shell from its last line."""
-
-
-def check_nothing_left(machine: Machine) -> None:
-    """After `livelift remove`."""
-    left = machine.said(LEFT)
-    assert not left, left
-
-
 def check_loader(target: Machine, since: float) -> None:
     """The boot loader is the new system's own, installed after ``since`` (epoch): what is on the disk is what its
     grub-install made, and the menu starts the new root, with nothing of the take-over left in it."""
