@@ -36,7 +36,7 @@ from typing import Final, NamedTuple
 
 from tests.userland import userland
 from tests.vm.places import NoMirror, VmError, cache, locked, mirror, path, run
-from tests.vm.tree import unreachable
+from tests.vm.tree import archive
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SUITES: Final = {"bullseye": "5.10", "bookworm": "6.1", "trixie": "6.12", "trixie-arm64": "6.12"}
@@ -143,12 +143,8 @@ def kernel(suite: str) -> Path:
         if not place.exists():
             part = place.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
-            try:
+            with archive():
                 _fetch(suite, part)
-            except VmError as error:
-                if line := unreachable(str(error)):
-                    raise NoMirror(f"the Debian archive cannot be had ({line})") from error
-                raise
             run("depmod", "-b", part, next((part / "lib/modules").iterdir()).name)
             part.rename(place)
     return place

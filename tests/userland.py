@@ -15,8 +15,8 @@ import zipfile
 from pathlib import Path
 from typing import Final
 
-from tests.vm.places import NoMirror, VmError, cache, locked, mirror, run
-from tests.vm.tree import digest, unreachable
+from tests.vm.places import cache, locked, mirror, run
+from tests.vm.tree import archive, digest
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 PACKAGES: Final = """
@@ -38,12 +38,8 @@ def userland(suite: str, arch: str) -> Path:
         if not done.exists():
             part = done.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
-            try:
+            with archive():
                 _make(suite, arch, part)
-            except VmError as error:
-                if line := unreachable(str(error)):
-                    raise NoMirror(f"the Debian archive cannot be had ({line})") from error
-                raise
             part.rename(done)
     return done
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from tests.vm.tree import unreachable
+import pytest
+
+from tests.vm.places import NoMirror, VmError
+from tests.vm.tree import archive, unreachable
 
 REFUSED = """Err:1 http://127.0.0.1:1/debian bookworm InRelease
   Could not connect to 127.0.0.1:1 (127.0.0.1). - connect (111: Connection refused)
@@ -18,3 +21,10 @@ def test_no_archive() -> None:
 
 def test_a_package_that_is_not_there_is_a_mistake_of_ours() -> None:
     assert not unreachable("Reading package lists...\nE: Unable to locate package no-such\nE: mmdebstrap failed\n")
+
+
+@pytest.mark.parametrize(("said", "kind"), [(REFUSED, NoMirror), ("E: Unable to locate package no-such", VmError)])
+def test_only_the_first_is_a_reason_to_skip(said: str, kind: type[VmError]) -> None:
+    with pytest.raises(VmError) as error, archive():
+        raise VmError(said)
+    assert type(error.value) is kind

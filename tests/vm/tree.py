@@ -8,6 +8,8 @@ import hashlib
 import inspect
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -69,13 +71,20 @@ def tree(profile: Profile, suite: str) -> Path:
     done = cache() / f"tree-{suite}-{recipe(profile, suite)}"
     with locked(done.name):
         if not done.exists():
-            try:
+            with archive():
                 _make(profile, suite, done)
-            except VmError as error:
-                if line := unreachable(str(error)):
-                    raise NoMirror(f"the Debian archive cannot be had ({line})") from error
-                raise
     return done
+
+
+@contextmanager
+def archive() -> Iterator[None]:
+    """What is done with packages in it. NoMirror: Debian's archive cannot be had."""
+    try:
+        yield
+    except VmError as error:
+        if line := unreachable(str(error)):
+            raise NoMirror(f"the Debian archive cannot be had ({line})") from error
+        raise
 
 
 def unreachable(said: str) -> str:
