@@ -27,9 +27,13 @@ from typing import Any, NoReturn
 
 CACHE = "LIVELIFT_CACHE"
 """Environment: the directory to unpack in, instead of `default_cache`."""
+FORGET = "LIVELIFT_FORGET"
+"""Environment, set by the command line for the front: nothing is to stay of what was unpacked."""
 FILE = "LIVELIFT_AGENT_FILE"
 """Environment of the command line: the agent file that it runs from; `livelift migrate` copies it."""
 _NEW = ".new-"
+USED = ".used"
+"""Locked (shared) by each process that runs from a cache."""
 
 
 class RefusedError(Exception):
@@ -65,10 +69,14 @@ def choose(manifest: dict[str, Any], name: str, libc: tuple[str, str]) -> dict[s
     return part
 
 
-def default_cache() -> Path:
-    """FHS 3.0 5.5 for root; XDG Base Directory 0.8 for others."""
+def default_cache(path: str) -> Path:
+    """``path``: the agent file. Beside it, where a placed agent has its cache already: what is typed on that machine
+    leaves no second one. Else FHS 3.0 5.5 for root; XDG Base Directory 0.8 for others."""
     if os.environ.get(CACHE):
         return Path(os.path.abspath(os.environ[CACHE]))
+    beside = Path(os.path.dirname(path), "cache")
+    if is_own(beside) and (beside / USED).exists():
+        return beside
     if os.geteuid() == 0:
         return Path("/var/cache/livelift")
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "livelift"
@@ -81,12 +89,49 @@ def own(directory: Path) -> None:
         os.mkdir(directory, 0o700)
     except FileExistsError:
         pass
-    found = os.lstat(directory)
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+    if not is_own(directory):
         raise RefusedError(
             f"{directory} is not a directory that only this user can enter\n"
             f"  what to do: see who made it and remove it, or name another one in the environment: {CACHE}=DIR"
         )
+
+
+def is_own(directory: Path) -> bool:
+    try:
+        found = os.lstat(directory)
+    except OSError:
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not stat.S_IMODE(found.st_mode) & 0o077
+
+
+def used(cache: Path) -> int:
+    """The cache is there, and stays while the descriptor is open: `forget` of another process sees the lock."""
+    before = os.umask(0o077)
+    try:
+        while True:
+            own(cache)
+            try:
+                fd = os.open(cache / USED, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:  # it was forgotten just now
+                continue
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            if os.fstat(fd).st_nlink:
+                return fd
+            os.close(fd)
+    finally:
+        os.umask(before)
+
+
+def forget(cache: Path, fd: int) -> None:
+    """Take the cache away, if nobody else runs from it. ``fd``: of `used`."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    if os.fstat(fd).st_nlink:
+        aside = cache.with_name(f".{cache.name}-{os.getpid()}")
+        os.rename(cache, aside)  # from here on another process makes one of its own
+        shutil.rmtree(aside)
 
 
 def unpacked(archive: zipfile.ZipFile, part: dict[str, Any], cache: Path) -> Path:
@@ -100,7 +145,6 @@ def unpacked(archive: zipfile.ZipFile, part: dict[str, Any], cache: Path) -> Pat
 
 
 def _unpacked(archive: zipfile.ZipFile, part: dict[str, Any], cache: Path) -> Path:
-    own(cache)
     listing = json.dumps(part, sort_keys=True).encode()
     place = cache / hashlib.sha256(listing).hexdigest()[:32]
     seen = cache / f"{place.name}.seen"
@@ -193,7 +237,9 @@ def main(path: str) -> int:
     try:
         with zipfile.ZipFile(path) as archive:
             part = choose(json.loads(archive.read("manifest.json")), platform_name(), platform.libc_ver())
-            place = unpacked(archive, part, default_cache())
+            cache = default_cache(path)
+            fd = used(cache)
+            place = unpacked(archive, part, cache)
     except RefusedError as error:
         refuse(str(error))
     except zipfile.BadZipFile as error:
@@ -207,4 +253,7 @@ def main(path: str) -> int:
     except ImportError as error:
         refuse(f"{error}\n  what to do: if {place} is mounted noexec, name another directory: {CACHE}=DIR")
     # By name: this module is outside of the package when it runs, so the floors of the package do not bind it.
-    return int(importlib.import_module("livelift.cli.main").main(sys.argv[1:]))
+    code = int(importlib.import_module("livelift.cli.main").main(sys.argv[1:]))
+    if os.environ.get(FORGET):
+        forget(cache, fd)
+    return code

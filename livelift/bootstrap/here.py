@@ -29,7 +29,7 @@ def install_target(agent: Path, words: list[str]) -> dict[str, Any]:
     if not look["running"]:
         machine.place()
         full = [AGENT, "target", "--state", STATE, "--server", "--code-file", f"{STATE}/code", *words]
-        text = render(tuple(full), {"LIVELIFT_CACHE": f"{BASE}/cache"})
+        text = render(tuple(full))
         machine.request = {**request, "unit": NAME, "unit_text": text, "systemd": True, "arguments": []}
         answer = machine.start()
         if "error" in answer:

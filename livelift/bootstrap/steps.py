@@ -155,9 +155,7 @@ class Move:
         return [*words, *(["--server"] if self.job.server else []), *(f"--map={line}" for line in self.job.maps)]
 
     def unit_text(self, words: list[str]) -> str:
-        agent = self.job.agent("target")
-        environment = {"LIVELIFT_CACHE": f"{agent.rpartition('/')[0]}/cache"}
-        return render((agent, "target", "--state", self.job.state("target"), *words), environment)
+        return render((self.job.agent("target"), "target", "--state", self.job.state("target"), *words))
 
     def start_source(self) -> None:
         self._start("source", list(self.job.arguments))

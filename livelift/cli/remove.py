@@ -77,6 +77,9 @@ def run(options: argparse.Namespace) -> int:
             server.finish()
         else:
             shutil.rmtree(path)
+    from livelift.bootstrap.front import FORGET  # here: it needs Linux, and this module is loaded on Windows too
+
+    os.environ[FORGET] = "1"
     if options.json:
         print_json({"removed": path, "stays_fenced": blocked})
     else:

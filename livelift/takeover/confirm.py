@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from livelift.adapt.linux.agent_unit import exec_lines
 from livelift.facts import network, system
 from livelift.facts.host import Host
 from livelift.model.facts import Interface, Route
@@ -22,8 +23,8 @@ STARTING: Final = ("initializing", "starting")
 
 
 def unit_text(agent: str) -> str:
-    """``agent``: path of the agent file, the same in both systems. Started by sh: SELinux lets init start that, and not
-    a file without a label; the agent file is a shell script."""
+    """``agent``: path of the agent file, the same in both systems."""
+    run = "\n".join(exec_lines((agent, "takeover", "confirm", "--wait", "600")))
     return f"""[Unit]
 Description=Livelift: the moved system tells that it has come up
 After=network.target
@@ -32,7 +33,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=simple
-ExecStart=/bin/sh {agent} takeover confirm --wait 600
+{run}
 Restart=on-failure
 RestartSec=10
 

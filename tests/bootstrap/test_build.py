@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
+import time
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -75,6 +79,61 @@ def test_it_runs_by_itself_and_only_its_user_can_enter_the_cache(agent: Path, tm
     words = [sys.executable, "-c", "from livelift.model.code import code; print(code())"]
     said = subprocess.run(words, env={"PYTHONPATH": str(place)}, cwd="/", capture_output=True, text=True, check=True)
     assert said.stdout == f"0.1.0 {place.name}\n" and code() == "0.1.0", "another file is told from this one"
+
+
+def test_a_placed_agent_has_one_cache_whoever_starts_it(agent: Path, tmp_path: Path) -> None:
+    placed, home = tmp_path / "livelift-agent", tmp_path / "home"
+    shutil.copy(agent, placed)
+    beside = tmp_path / "cache"
+    beside.mkdir(0o700)  # a stranger's directory of that name: not ours yet
+    assert front.default_cache(str(placed)) != beside
+    assert run(placed, "--version", LIVELIFT_CACHE=beside).returncode == 0
+    assert run(placed, "--version", XDG_CACHE_HOME=home).returncode == 0
+    assert front.default_cache(str(placed)) == beside and not home.exists()
+    beside.chmod(0o755)
+    assert front.default_cache(str(placed)) != beside, "others can enter it"
+
+
+def test_remove_takes_the_cache_too_unless_somebody_runs_from_it(agent: Path, tmp_path: Path) -> None:
+    cache, states = tmp_path / "deep/cache", [tmp_path / "one", tmp_path / "two"]
+    for state in states:
+        state.mkdir()
+        (state / "job.json").write_text("{}")
+    fd = front.used(cache)
+    done = run(agent, "remove", "--state", states[0], LIVELIFT_CACHE=cache)
+    assert done.returncode == 0 and not states[0].exists(), done.stderr
+    assert copies(cache)
+    os.close(fd)
+    done = run(agent, "remove", "--state", states[1], "--dry-run", LIVELIFT_CACHE=cache)
+    assert done.returncode == 0 and copies(cache), done.stderr
+    done = run(agent, "remove", "--state", states[1], LIVELIFT_CACHE=cache)
+    assert done.returncode == 0 and "removed" in done.stdout, done.stderr
+    assert list(cache.parent.iterdir()) == []
+
+
+def test_whoever_comes_while_the_cache_goes_makes_another(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    fd = front.used(cache)
+    gone = cache / front.USED
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(front.used, cache)
+        while f" {os.stat(gone).st_ino} " not in waiting():  # it has opened what goes away
+            assert not other.done()
+            time.sleep(0.01)
+        front.forget(cache, fd)
+        os.close(fd)
+        again = other.result(30)
+    assert os.fstat(again).st_ino == os.stat(gone).st_ino and os.fstat(again).st_nlink == 1
+    front.forget(cache, again)
+    assert not cache.exists()
+    os.close(again)
+
+
+def waiting() -> str:
+    """proc_locks(5): "1: -> FLOCK ADVISORY READ 1 fe:00:123 0 EOF" waits."""
+    lines = [line for line in Path("/proc/locks").read_text().splitlines() if "->" in line]
+    return " ".join(word.rpartition(":")[2] for line in lines for word in line.split()) + " "
 
 
 def test_everything_comes_from_the_cache(agent: Path, tmp_path: Path) -> None:

@@ -90,4 +90,4 @@ def test_all_of_it_on_a_machine(tmp_path: Path) -> None:
 def test_the_unit() -> None:
     text = confirm.unit_text("/.livelift/livelift-agent")
     assert "ExecStart=/bin/sh /.livelift/livelift-agent takeover confirm" in text
-    assert "WantedBy=multi-user.target" in text
+    assert "Environment=LIVELIFT_CACHE=/.livelift/cache\n" in text and "WantedBy=multi-user.target" in text

@@ -179,6 +179,26 @@ def check_second_boot(target: Machine) -> float:
     return target.wait(new=True)
 
 
+LEFT: Final = """
+name=live''lift
+find / -xdev -iname "*$name*" ! -path /etc/initramfs-tools/conf.d/zz-$name; ls -d /run/*$name* 2>/dev/null
+systemctl list-units --all --plain --no-legend "*$name*"
+ps -eo args | grep -v grep | grep -i $name; true
+"""
+"""The quotes in the name hide this shell from its last line. The one file is part of the adapted system: what it puts
+in the initramfs is what the new machine starts with."""
+
+
+def check_nothing_left(source: Machine, target: Machine) -> None:
+    """After `livelift remove`. The source stays fenced, by one unit."""
+    assert left_on(target) == []
+    assert [line for line in left_on(source) if "livelift-handed.target" not in line] == []
+
+
+def left_on(machine: Machine) -> list[str]:
+    return machine.said(LEFT).splitlines()
+
+
 def check_loader(target: Machine, since: float) -> None:
     """The boot loader is the new system's own, installed after ``since`` (epoch): what is on the disk is what its
     grub-install made, and the menu starts the new root, with nothing of the take-over left in it."""

@@ -15,7 +15,7 @@ import pytest
 
 from tests.vm.answers import gap
 from tests.vm.conftest import Boot
-from tests.vm.judge import Judge, check_loader, check_second_boot
+from tests.vm.judge import Judge, check_loader, check_nothing_left, check_second_boot
 from tests.vm.load import door
 from tests.vm.machine import Machine
 from tests.vm.outage import outage
@@ -49,6 +49,7 @@ def moves(scene: Scene) -> None:
     print(report.text(), move.took)
     assert report.served_by == ("source", "target")
     move.remove("--keep-fence")
+    check_nothing_left(source, target)
 
 
 def test_1_bios_to_bios_with_other_controller_card_and_partitions(boot: Boot, tmp_path: Path) -> None:
@@ -100,8 +101,9 @@ def test_without_ssh_by_a_pairing_code(boot: Boot, tmp_path: Path) -> None:
     assert load.report().served_by == ("source", "target")
     target.ssh(f"{PLACED} remove --state /.livelift/target", timeout=900)
     source.ssh(f"{HERE} remove", timeout=900)
-    for machine, place in ((target, "/.livelift"), (source, "/var/lib/livelift/source")):
-        assert machine.ssh(f"test -e {place}", check=False).returncode == 1, place
+    for machine in (target, source):
+        machine.ssh(f"rm {HERE}")
+    check_nothing_left(source, target)
     print(load.report().text())
 
 

@@ -15,9 +15,19 @@ PATH: Final = f"etc/systemd/system/{NAME}"
 LINK: Final = f"etc/systemd/system/multi-user.target.wants/{NAME}"
 
 
-def render(words: tuple[str, ...], environment: dict[str, str]) -> str:
-    """``words``: the agent file and its arguments. By the shell, for a policy (SELinux) may not let systemd execute
-    what lies outside of the usual directories. UsageError never: words with spaces are quoted (systemd.syntax(7))."""
+def exec_lines(words: tuple[str, ...]) -> list[str]:
+    """How a unit runs the agent file. ``words``: the file and its arguments. By the shell, for a policy (SELinux) may
+    not let systemd execute what lies outside of the usual directories. It unpacks beside itself: what goes with the
+    job is in one place."""
+    cache = f"{words[0].rpartition('/')[0]}/cache"
+    return [
+        f"Environment={_quoted(f'LIVELIFT_CACHE={cache}')}",
+        f"ExecStart=/bin/sh {' '.join(map(_quoted, words))}",
+    ]
+
+
+def render(words: tuple[str, ...]) -> str:
+    """``words``: the agent file and its arguments; those with spaces are quoted (systemd.syntax(7))."""
     lines = [
         "# Written by livelift: this server's move. It goes with the commit, or with livelift remove.",
         "[Unit]",
@@ -25,8 +35,7 @@ def render(words: tuple[str, ...], environment: dict[str, str]) -> str:
         "After=network.target",
         "",
         "[Service]",
-        *(f"Environment={_quoted(f'{name}={value}')}" for name, value in sorted(environment.items())),
-        f"ExecStart=/bin/sh {' '.join(map(_quoted, words))}",
+        *exec_lines(words),
         "Restart=on-failure",
         "RestartSec=2",
         "LimitNOFILE=65536",

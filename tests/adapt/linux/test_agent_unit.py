@@ -9,9 +9,9 @@ from tests.machines import change, debian_source, debian_target
 
 
 def test_words_are_quoted_as_systemd_reads_them() -> None:
-    text = render(("/a b/agent", "target", "--map=/x=/100%", 'say "$it"\\'), {"NAME": "v 1"})
+    text = render(("/a b/agent", "target", "--map=/x=/100%", 'say "$it"\\'))
     assert 'ExecStart=/bin/sh "/a b/agent" target --map=/x=/100%% "say \\"$$it\\"\\\\"\n' in text
-    assert 'Environment="NAME=v 1"\n' in text
+    assert 'Environment="LIVELIFT_CACHE=/a b/cache"\n' in text
 
 
 def test_the_moved_system_gets_the_targets_unit_enabled() -> None:
