@@ -43,11 +43,12 @@ def services(source: ServerFacts, target: ServerFacts, policy: Policy) -> tuple[
 
 
 def addresses(source: ServerFacts, target: ServerFacts, policy: Policy) -> tuple[str, ...]:
-    """Static ones: with keep-target the target's own, with take-source those that come with the system."""
+    """Static ones: with keep-target the target's own, and always those that move to it."""
+    moved = tuple(address for address, _ in moves(source, target, policy))
     if policy.network == "take-source":
-        return tuple(address for address, _ in moves(source, target, policy))
+        return moved
     cards = [nic for nic in target.interfaces if nic.kind == "physical"]
-    return tuple(address for nic in cards for address in nic.static)
+    return (*(address for nic in cards for address in nic.static), *moved)
 
 
 def preview(root: str, target: ServerFacts, mounts: Sequence[str]) -> list[Finding]:

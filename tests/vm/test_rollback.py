@@ -1,4 +1,5 @@
-"""An address of the source moves to the target with the server, and a rollback brings both back; then once more."""
+"""An address of the source moves to the target with the server, and a rollback brings both back; then once more, with
+the target keeping its own files."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ def test_an_address_moves_with_the_server_and_a_rollback_brings_both_back(
     here = begin(bring(boot, vm_home), tmp_path)
     source, target = here.source, here.target
     source.ssh(DRESSED)
-    move = with_the_address(here)
+    shutil.copytree(here.move.directory / "jobs", here.directory / "jobs")  # the others begin without this policy
+    move = Move(here.move.home, here.directory)
+    with_policy(move, 'network = "take-source"\n')
     with here.load() as load:
         load.wait("commit", "source", 120)
         goes_over(here, move, load)
@@ -61,7 +64,10 @@ def test_an_address_moves_with_the_server_and_a_rollback_brings_both_back(
         assert set(found.missing) == there and found.torn == 0, "of the new system's commits none, of the source's all"
 
         following(move)
+        card = target.profile.interfaces[1]
+        with_policy(move, f'[addresses]\n"{SERVICE}" = "{card}"\n')
         goes_over(here, move, load)
+        assert target.profile.address in held(target)
         found = load.held(door(target))
         assert set(found.missing) == there and found.torn == 0, found
     report = load.report()
@@ -69,14 +75,11 @@ def test_an_address_moves_with_the_server_and_a_rollback_brings_both_back(
     assert report.served_by == ("source", "target", "source", "target")
 
 
-def with_the_address(here: Scene) -> Move:
-    """``migrate`` again, with another policy; a move of its own, for the others begin without it."""
-    policy = here.directory / "policy.toml"
-    policy.write_text('network = "take-source"\n')
-    shutil.copytree(here.move.directory / "jobs", here.directory / "jobs")
-    move = Move(here.move.home, here.directory)
+def with_policy(move: Move, text: str) -> None:
+    """``migrate`` again."""
+    policy = move.directory / "policy.toml"
+    policy.write_text(text)
     move.migrate(f"--policy={policy}", "--renew")
-    return move
 
 
 def goes_over(here: Scene, move: Move, load: Load) -> None:

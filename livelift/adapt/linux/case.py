@@ -17,12 +17,14 @@ from livelift.model.facts import ServerFacts
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What facts cannot decide. ``network``: keep-target leaves the target its addresses, so that the operator's way to
     it survives; take-source gives the source's addresses to the target's cards. ``interfaces``: source card to target
-    card, where the cards cannot be paired by their networks. ``not_expected``: services of the source that the moved
-    system may come up without. The others: source where the target replaces the old server, target where both go
-    on."""
+    card, where the cards cannot be paired by their networks. ``addresses``: addresses of the source to cards of the
+    target, which move with keep-target too, beside the target's own. ``not_expected``: services of the source that the
+    moved system may come up without. The others: source where the target replaces the old server, target where both
+    go on."""
 
     network: str = "keep-target"
     interfaces: dict[str, str] = {}
+    addresses: dict[str, str] = {}
     hostname: str = "source"
     machine_id: str = "source"
     ssh_host_keys: str = "source"
@@ -39,7 +41,7 @@ CHOICES = {
 
 def parse_policy(text: str) -> Policy:
     """A map file (TOML): the fields of `Policy`, [interfaces] as a table. UsageError for anything else."""
-    remedy = "the keys are network, hostname, machine_id, ssh_host_keys, not_expected and the table [interfaces]"
+    remedy = "the keys are network, hostname, machine_id, ssh_host_keys, not_expected, [interfaces] and [addresses]"
     try:
         policy = msgspec.convert(tomllib.loads(text), Policy)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
@@ -47,6 +49,10 @@ def parse_policy(text: str) -> Policy:
     for field, allowed in CHOICES.items():
         if getattr(policy, field) not in allowed:
             raise UsageError(f"map file: {field} = {getattr(policy, field)!r}", remedy=f"it is {' or '.join(allowed)}")
+    if policy.addresses and policy.network == "take-source":
+        raise UsageError(
+            "map file: [addresses] beside take-source, with which all of them move", remedy="leave out one of the two"
+        )
     return policy
 
 

@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable
 
 from livelift.adapt.changes import DeleteFile, WriteFile
+from livelift.adapt.linux import service_addresses
 from livelift.adapt.linux.case import Case
-from livelift.adapt.linux.trees import encode
+from livelift.adapt.linux.trees import Tree, encode
 from livelift.model.facts import Interface, ServerFacts
 
 FILES = {
@@ -56,9 +57,19 @@ def naming(case: Case) -> None:
 
 
 def config_files(case: Case, new: bool = False) -> list[str]:
-    tree = case.new if new else case.old
-    found = [path for patterns in FILES.values() for pattern in patterns for path in tree.matching(pattern)]
-    return [path for path in found if not LOOPBACK.search(path) and tree.items[path].kind != "dir"]
+    return [path for paths in by_stack(case.new if new else case.old).values() for path in paths]
+
+
+def by_stack(tree: Tree) -> dict[str, tuple[str, ...]]:
+    return {
+        stack: tuple(
+            path
+            for pattern in patterns
+            for path in tree.matching(pattern)
+            if not LOOPBACK.search(path) and tree.items[path].kind != "dir"
+        )
+        for stack, patterns in FILES.items()
+    }
 
 
 def keep_target(case: Case) -> None:
@@ -78,11 +89,23 @@ def keep_target(case: Case) -> None:
             "network-files", "no network configuration was found on the target", "use take-source, or configure it"
         )
         return
+    served = service_addresses.texts(case, by_stack(case.new))
     for path in config_files(case):
-        if path not in theirs:
+        if path not in (*theirs, *served):
             case.delete("network", path, "the source's addresses are not taken (keep-target)")
     for path in theirs:
-        case.copy("network", path, "the target keeps its addresses (keep-target)")
+        if path not in served:
+            case.copy("network", path, "the target keeps its addresses (keep-target)")
+    moved = ", ".join(case.policy.addresses)
+    for path, text in served.items():
+        mode = case.new.items[path].mode if case.new.has(path) else 0o600
+        case.draft.edit(
+            f"network/{path}",
+            f"the target keeps its addresses (keep-target), and beside them {moved} moves to it",
+            WriteFile(path, encode(text), mode),
+            inputs=(f"target:{path}", "map file: addresses"),
+            before=case.new.lines(path),
+        )
 
 
 def take_source(case: Case) -> None:
