@@ -41,6 +41,9 @@ def register(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    # Not above: it needs Linux, and this module is loaded on Windows too. Not below: what this runs from may be gone.
+    from livelift.bootstrap.front import FORGET
+
     path = os.path.abspath(options.state)
     directory = os.fsencode(path)
     if not any(os.path.exists(os.path.join(path, mark)) for mark in MARKS):
@@ -77,8 +80,6 @@ def run(options: argparse.Namespace) -> int:
             server.finish()
         else:
             shutil.rmtree(path)
-    from livelift.bootstrap.front import FORGET  # here: it needs Linux, and this module is loaded on Windows too
-
     os.environ[FORGET] = "1"
     if options.json:
         print_json({"removed": path, "stays_fenced": blocked})

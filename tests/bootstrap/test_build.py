@@ -111,6 +111,17 @@ def test_remove_takes_the_cache_too_unless_somebody_runs_from_it(agent: Path, tm
     assert list(cache.parent.iterdir()) == []
 
 
+def test_an_agent_that_is_placed_in_the_state_removes_itself(agent: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "job.json").write_text("{}")
+    placed = state / "livelift-agent"
+    shutil.copy(agent, placed)
+    done = run(placed, "remove", "--state", state, LIVELIFT_CACHE=state / "cache")
+    assert (done.returncode, done.stdout) == (0, f"removed {state}\n"), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_whoever_comes_while_the_cache_goes_makes_another(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     fd = front.used(cache)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.vm.answers import Answer
 from tests.vm.conftest import Boot
+from tests.vm.judge import check_nothing_left
 from tests.vm.load import PAGE, Load, door
 from tests.vm.machine import Machine
 from tests.vm.move import Move
@@ -70,6 +71,9 @@ def test_an_address_moves_with_the_server_and_a_rollback_brings_both_back(
         assert target.profile.address in held(target)
         found = load.held(door(target))
         assert set(found.missing) == there and found.torn == 0, found
+        move.commit()
+    move.remove("--keep-fence")
+    check_nothing_left(source, target)
     report = load.report()
     print(report.text())
     assert report.served_by == ("source", "target", "source", "target")
