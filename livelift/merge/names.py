@@ -15,6 +15,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import msgspec
+
 from livelift.model.entry import Attributes, limbo
 from livelift.model.record import Kind, Link, Make, Rename, Unlink
 from livelift.ports import Named, Op, TreeView
@@ -67,6 +69,13 @@ def make_kind(mode: int) -> Kind:
     if stat.S_ISLNK(mode):
         return Kind.SYMLINK
     return Kind.MKNOD
+
+
+def counted(tree: TreeView, oid: int, attributes: Attributes) -> Attributes:
+    """With at least as many names as the log gives the object. The target writes in place only into a file that has no
+    more (`livelift.replay.content.create_or_open`): if the source has fewer already, which the log does not say yet,
+    the content would go to one of them and the others would keep what they had."""
+    return msgspec.structs.replace(attributes, nlink=max(attributes.nlink, len(tree.places(oid))))
 
 
 class Namer:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 from livelift.merge.blocks import block_size
+from livelift.merge.names import counted
 from livelift.model.entry import Attributes
 from livelift.model.record import BaseFile, Kind, Range, Record
 from livelift.platform.system import allocated_extents, os
@@ -80,6 +81,7 @@ class BigFiles:
             place = self._journal.index.place(oid)
             if place is None or place[0] < 0:
                 return 0
+            attributes = counted(self._journal.index, oid, attributes)
             return self._journal.put(kind, BaseFile(oid, *place, attributes, (), allocated, 0, since))
 
     def from_sectors(self, oid: int, found: tuple[Attributes, Iterator[tuple[int, bytes]]]) -> bool:

@@ -367,6 +367,8 @@ class Changes:
                 self._again(oid, mark, 10.0, lane, mark.tries)
                 return
             self._follower.settle(*place, seen, mark.first)
+            if self._journal.index.place(oid) is not None:  # it has other names, and is still to be read
+                self._again(oid, mark, 0.05, lane)
 
     def _unreadable(self, oid: int, place: tuple[int, bytes], error: OSError) -> None:
         """A normal read was refused: from the disk's sectors where that is sound, else it is a reported gap."""

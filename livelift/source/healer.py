@@ -7,9 +7,9 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
-from livelift.merge.names import make_kind
-from livelift.model.entry import object_id
-from livelift.model.record import Kind, Link, Make
+from livelift.merge.names import Seen, counted, make_kind
+from livelift.model.entry import Attributes, object_id
+from livelift.model.record import Kind, Link, Make, Record, Unlink
 from livelift.platform.system import writable_shared_mappings
 from livelift.protocol.messages import Resync
 from livelift.source.live import Gone, Moved
@@ -75,26 +75,43 @@ class Healer:
             agent.walker.add(directory, False)
 
     def reissue(self, oid: int) -> None:
-        """Say again in the log that this object is where the index has it: its creation may not have taken place on the
-        target. The merge lock is held."""
+        """Say again in the log that this object is where it is: the target may have it there, elsewhere, not at all, or
+        another one under some of its names. The merge lock is held."""
+        journal = self._agent.journal
+        there: list[tuple[tuple[int, bytes], Attributes]] = []
+        for place in journal.index.places(oid):
+            if place[0] > 0:
+                seen = self.settle(*place)
+                if seen is not None and journal.index.lookup(*place) == oid:
+                    there.append((place, seen.attributes))
+        if not there:
+            return
+        first, attributes = there[0]
+        made = counted(journal.index, oid, attributes)
+        records = [Record(make_kind(made.mode), Make(oid, *first, made))]
+        if len(there) > 1 and not attributes.is_dir:
+            # What the target has under this name may have names of other objects as well: it is made anew, and each of
+            # its names leads there.
+            records.insert(0, Record(Kind.UNLINK, Unlink(oid, *first)))
+            records += [Record(Kind.LINK, Link(oid, *place, *first)) for place, _ in there[1:]]
+            for parent in {place[0] for place, _ in there}:
+                self._agent.dirty.add(parent, False)
+        journal.emit(records)
+
+    def settle(self, parent: int, name: bytes) -> Seen | None:
+        """Have the log say what is behind this name now; that, or None: nothing of ours, or it cannot be looked at, and
+        then its directory is listed again. The merge lock is held."""
         agent = self._agent
-        first: tuple[int, bytes] | None = None
-        for parent, name in agent.journal.index.places(oid):
-            if parent <= 0:
-                continue
-            if first is not None:
-                agent.journal.put(Kind.LINK, Link(oid, parent, name, *first))
-                continue
-            try:
-                seen = agent.live.look(parent, name)
-            except (Moved, Gone, OSError) as error:  # its directory is looked at instead
-                log.info("reissue of %d: %r", oid, error)
-                seen = None
-            if seen is None or seen.oid != oid:
-                agent.walker.add(parent, False)
-                continue
-            agent.journal.put(make_kind(seen.attributes.mode), Make(oid, parent, name, seen.attributes))
-            first = (parent, name)
+        if not agent.exclusions.included(parent, name):  # a mount point, say, of which the log has an empty directory
+            return None
+        try:
+            seen = agent.live.look(parent, name)
+        except (Moved, Gone, OSError) as error:
+            log.info("%r in %d cannot be looked at: %r", name, parent, error)
+            agent.walker.add(parent, False)
+            return None
+        agent.follower.settle(parent, name, seen, 0)
+        return seen
 
     # -- mapped files ------------------------------------------------------------------------------------------------
 

@@ -221,12 +221,16 @@ class SourceVerifier:
     # -- repair ------------------------------------------------------------------------------------------------------
 
     def repair(self, found: list[Difference]) -> None:
-        """What differs is read again (or, if only the target has it, removed there)."""
+        """What differs is read again (or, if only the target has it, removed there). First the log is made to say what
+        is there now under each name that differs: it may be the log that is wrong (an event was lost), and what is read
+        again under a name that another object has by now makes nothing good."""
         agent = self._agent
-        index = agent.journal.index
+        settled: set[tuple[int, bytes]] = set()
+        again: set[int] = set()
         robbed: set[int] = set()
         for difference in sorted(found, key=lambda d: len(d.path), reverse=True):
             with agent.journal.lock:
+                self._settle(difference, settled)
                 oid, parent, name = self._find(difference)
                 if difference.field == EXTRA:
                     if parent and not oid:
@@ -237,15 +241,36 @@ class SourceVerifier:
                     if parent:
                         agent.walker.add(parent, False)
                     continue
-                agent.gaps.open(oid, "verification", difference.field)
-                agent.healer.reissue(oid)
-                if index.is_dir(oid) and difference.field == MISSING:
-                    agent.healer.reissue_tree(oid)
-                else:  # of a directory the attributes, whatever the index knows, and then its names
-                    agent.dirty.add(oid, not index.is_dir(oid))
+                self._read_again(oid, difference, again)
         for directory in robbed:
             agent.gaps.open(directory, "verification", EXTRA)
             agent.walker.add(directory, False)
+
+    def _read_again(self, oid: int, difference: Difference, again: set[int]) -> None:
+        """``again``: what has been dealt with, by another of its differences. The merge lock is held."""
+        agent = self._agent
+        if agent.journal.index.is_dir(oid):
+            agent.gaps.open(oid, "verification", difference.field)
+            if difference.field == MISSING:
+                agent.healer.reissue_tree(oid)
+            else:  # the attributes, whatever the index knows, and then its names
+                agent.healer.reissue(oid)
+                agent.dirty.add(oid, False)
+        elif oid not in again:
+            again.add(oid)
+            agent.gaps.open(oid, "verification", difference.field)
+            agent.healer.reissue(oid)
+            agent.dirty.add(oid, True)
+
+    def _settle(self, difference: Difference, settled: set[tuple[int, bytes]]) -> None:
+        """Each name of the path by what is there now, once. The merge lock is held."""
+        index = self._agent.journal.index
+        at = index.lookup(0, b"%d" % difference.map)
+        for name in difference.path.split(b"/") if difference.path else ():
+            if at and (at, name) not in settled:
+                settled.add((at, name))
+                self._agent.healer.settle(at, name)
+            at = index.lookup(at, name) if at else 0
 
     def _find(self, difference: Difference) -> tuple[int, int, bytes]:
         """(object, parent, last name) of a difference's path by the index; 0 where the index knows nothing."""

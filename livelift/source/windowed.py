@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Final
 
 from livelift.merge.blocks import DIGEST, HoleDigest, block_size, changed, digests
+from livelift.merge.names import counted
 from livelift.model.record import BaseFile, Kind, Range, Record, SetAttributes
 from livelift.platform.system import allocated_extents, os
 from livelift.source.content import WINDOW, Read, reader
@@ -95,7 +96,8 @@ class _Reading:
             self._block = block = block_size(size)
             records = [Record(Kind.TRUNCATE, Range(self._oid, *place, size, 0), b"", self._at)]
             if self._fresh:
-                records.insert(0, Record(Kind.BASE_BEGIN, BaseFile(self._oid, *place, attributes), b"", self._at))
+                body = BaseFile(self._oid, *place, counted(index, self._oid, attributes))
+                records.insert(0, Record(Kind.BASE_BEGIN, body, b"", self._at))
             self._journal.emit(records)
             count = -(-size // block)
             whole = size // block  # the target's last block has just been cut, or has grown

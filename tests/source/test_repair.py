@@ -1,0 +1,295 @@
+"""What the closing verification finds is made good: real parts of both agents over two directories, with no capture."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from livelift.index.tree import TreeIndex
+from livelift.merge.brackets import Brackets
+from livelift.model.entry import Attributes, object_id
+from livelift.model.job import Map
+from livelift.model.record import Kind, Make, Record, Unlink
+from livelift.ports import Event
+from livelift.replay.replayer import Replayer
+from livelift.source.changes import Changes
+from livelift.source.dirty import Dirty
+from livelift.source.edge import attributes_at
+from livelift.source.exclude import Exclusions
+from livelift.source.follower import Follower
+from livelift.source.gaps import Gaps
+from livelift.source.healer import Healer
+from livelift.source.journal import Journal
+from livelift.source.live import Live
+from livelift.source.verifying import SourceVerifier
+from livelift.source.walker import Walker
+from livelift.verify.compare import Difference
+from livelift.verify.scan import Scope
+from livelift.walk.ignore import OURS
+from tests.verify.helpers import differences, fields
+
+SIZES = (15, 274_432)
+"""A file that goes into the log as one record, and one that goes there in pieces."""
+
+
+class Pair:
+    """``exact``: as an in-kernel mode is followed."""
+
+    def __init__(self, tmp_path: Path, exact: bool) -> None:
+        self.source, self.replica = tmp_path / "source", tmp_path / "replica"
+        self.replica.mkdir()
+        self.maps = [Map(bytes(self.source), bytes(self.replica))]
+        (tmp_path / "spool").mkdir()
+        index = TreeIndex(os.fsencode(tmp_path / "index"))
+        self.journal = Journal(os.fsencode(tmp_path / "spool"), "00", index, 1 << 30, 64 << 20, lambda why: None)
+        self.unsent: list[Record] = []
+        self._emit = self.journal.emit
+        self.journal.emit = self._note  # type: ignore[method-assign]
+        st = os.stat(self.source)
+        self.root = object_id(0, st.st_ino)
+        self.live = Live(
+            index, self.journal.lock, {self.root: bytes(self.source)}, {st.st_dev: 0}.get, attributes_at
+        )
+        self.brackets: Brackets[Event] = Brackets()
+        self.dirty, self.bulk = Dirty(time.monotonic), Dirty(time.monotonic)
+        self.dirty.set_hurry(True)
+        self.gaps = Gaps(self.journal, time.monotonic)
+        self.exclusions = Exclusions(self.maps, {}, index, [self.root])
+        self.walker = Walker(
+            self.journal, self.live, self.brackets, self.dirty, self.bulk, self.gaps, lambda: [self.root],
+            self.exclusions, 1,
+        )  # fmt: skip
+        self.follower = Follower(
+            self.journal, self.live, self.brackets, self.dirty, self.gaps, self.walker.add, self.exclusions.included
+        )
+        self.walker.follower = self.follower
+        self.walker.capture = SimpleNamespace(watch_directory=lambda oid, path: None)  # type: ignore[assignment]
+        self.changes = Changes(
+            self.journal, self.live, self.brackets, self.dirty, self.bulk, self.gaps, self.follower, threading.Event(),
+            lambda oid, place: None,
+        )  # fmt: skip
+        if exact:
+            self.follower.exact = True
+            self.changes.follow_exactly()
+        self.healer = Healer(self)  # type: ignore[arg-type]
+        self.verifier = object.__new__(SourceVerifier)
+        self.verifier._agent = self  # type: ignore[assignment]
+        self.replayer = Replayer(bytes(tmp_path / "state"), self.maps, 2)
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=work, daemon=True)
+            for work in (
+                lambda: self.walker.run(self._stop, lambda each: each),
+                lambda: self.changes.run(self.dirty, self._stop),
+                lambda: self.changes.run(self.bulk, self._stop),
+            )
+        ]
+        for thread in self._threads:
+            thread.start()
+        plain = Attributes(0o40755, 0, 0, 0, 0, 0, 0)
+        self.journal.put(Kind.MKDIR, Make(self.root, 0, b"0", plain))
+        self.walker.add(0, True)
+        self.settle()
+
+    def _note(self, records: list[Record], late: bool = True) -> list[int]:
+        lost = self._emit(records, late)
+        self.unsent += records
+        return lost
+
+    def settle(self) -> None:
+        """Until the log has everything and the replica what the log says."""
+        deadline = time.monotonic() + 20
+        while not (self.walker.queue.idle() and self.dirty.idle() and self.bulk.idle() and self.follower.idle):
+            assert time.monotonic() < deadline
+            self.follower.process([])
+            time.sleep(0.005)
+        with self.journal.lock:
+            records, self.unsent = self.unsent, []
+        assert self.replayer.apply(records).conflicts == []
+
+    def tell(self, kind: Kind, body: Unlink) -> None:
+        """A record that an in-kernel mode would have made, whatever is true."""
+        self.journal.emit([Record(kind, body)], late=False)
+        self.dirty.add(body.parent, False)
+        self.settle()
+
+    def of(self, name: str) -> int:
+        return object_id(0, os.stat(self.source / name).st_ino)
+
+    def differences(self) -> list[Difference]:
+        found = differences(self.source, self.replica, ignore=lambda _map, path: Scope.SKIP * (path == OURS))
+        return [each for each in found if each.fails]
+
+    def repair(self) -> None:
+        self.verifier.repair(self.differences())
+        self.settle()
+
+    def close(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+        self.replayer.close()
+        self.journal.close()
+
+
+@pytest.fixture(params=[True, False], ids=["exact", "hints"])
+def pair(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pair]:
+    (tmp_path / "source").mkdir()
+    for size in SIZES:
+        (tmp_path / f"source/{size}-a").write_bytes(os.urandom(size))
+        for name in "bcd":
+            os.link(tmp_path / f"source/{size}-a", tmp_path / f"source/{size}-{name}")
+    (tmp_path / "source/with-two-names").write_bytes(b"text")
+    os.link(tmp_path / "source/with-two-names", tmp_path / "source/with-two-names-b")
+    made = Pair(tmp_path, request.param)
+    try:
+        assert made.differences() == []
+        yield made
+    finally:
+        made.close()
+
+
+def spoil(pair: Pair, name: str) -> None:
+    """The replica has something else, and nobody was told."""
+    with (pair.replica / name).open("r+b") as file:
+        file.write(b"wrong")
+
+
+@pytest.mark.parametrize("spoiled", [False, True])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("gone", "abcd")
+def test_a_name_that_the_log_has_and_the_source_has_not(pair: Pair, size: int, gone: str, spoiled: bool):
+    """Its removal was lost. As long as the log goes on with it, it is made again on the target, and what is read again
+    goes to a file that has fewer names than the target's."""
+    (pair.source / f"{size}-{gone}").unlink()
+    pair.dirty.add(pair.root, False)
+    pair.settle()
+    assert fields(pair.differences()) == {(b"%d-%s" % (size, gone.encode()), "extra on target")}
+    if spoiled:
+        spoil(pair, f"{size}-{'b' if gone == 'a' else 'a'}")
+    pair.repair()
+    assert pair.differences() == []
+    assert len(pair.gaps) == 0
+
+
+@pytest.mark.parametrize("gone", "abcd")
+def test_a_name_that_the_log_alone_has(pair: Pair, gone: str):
+    """It is no difference, and saying the file's names again is not to make it one."""
+    oid = pair.of("15-a")
+    for top in (pair.source, pair.replica):
+        (top / f"15-{gone}").unlink()
+    pair.dirty.add(pair.root, False)
+    pair.settle()
+    assert pair.differences() == []
+    spoil(pair, f"15-{'b' if gone == 'a' else 'a'}")
+    pair.repair()
+    assert pair.differences() == []
+    assert len(pair.journal.index.places(oid)) == 3
+
+
+def test_a_name_that_the_log_alone_gives_to_this_file(pair: Pair):
+    """Two files have exchanged a name on both sides, and the log does not know."""
+    for top in (pair.source, pair.replica):
+        (top / "15-c").rename(top / "aside")
+        (top / "274432-c").rename(top / "15-c")
+        (top / "aside").rename(top / "274432-c")
+    pair.dirty.add(pair.root, False)
+    pair.settle()
+    assert pair.differences() == []
+    spoil(pair, "15-b")
+    pair.repair()
+    assert pair.differences() == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_file_whose_first_name_went_untold_is_read_by_another(pair: Pair, size: int):
+    oid = pair.of(f"{size}-a")
+    (pair.source / f"{size}-a").unlink()
+    spoil(pair, f"{size}-b")
+    pair.gaps.open(oid, "a test")
+    pair.dirty.add(oid, True)
+    pair.settle()
+    assert pair.differences() == []
+    assert len(pair.gaps) == 0
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_file_that_is_read_again_while_one_of_its_names_goes(pair: Pair, size: int):
+    """The source has fewer names than the log, whose next record says so: the others are not to keep what they had."""
+    oid = pair.of(f"{size}-a")
+    (pair.source / f"{size}-d").unlink()
+    spoil(pair, f"{size}-a")
+    pair.gaps.open(oid, "a test")
+    pair.dirty.add(oid, True)
+    pair.settle()
+    pair.tell(Kind.UNLINK, Unlink(oid, pair.root, b"%d-d" % size))
+    assert pair.differences() == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_name_of_another_file_on_the_target(pair: Pair, size: int):
+    """The target has two files as one, and one as two."""
+    other = SIZES[0] + SIZES[1] - size
+    for name in "ab":
+        (pair.replica / f"{other}-{name}").unlink()
+        os.link(pair.replica / f"{size}-a", pair.replica / f"{other}-{name}")
+    pair.repair()
+    assert pair.differences() == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_file_on_the_target_that_has_names_of_two(pair: Pair, size: int):
+    """Fewer than either has on the source: so nobody can tell by their number that it is neither of them."""
+    for name in ("with-two-names", f"{size}-a"):
+        (pair.replica / name).unlink()
+    (pair.replica / "with-two-names").write_bytes(b"neither")
+    os.link(pair.replica / "with-two-names", pair.replica / f"{size}-a")
+    pair.repair()
+    assert pair.differences() == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_name_that_another_file_has_by_now(pair: Pair, size: int):
+    """Two files have exchanged a name, and nobody was told."""
+    other = SIZES[0] + SIZES[1] - size
+    one, two = pair.source / f"{size}-a", pair.source / f"{other}-a"
+    one.rename(pair.source / "aside")
+    two.rename(one)
+    (pair.source / "aside").rename(two)
+    pair.repair()
+    assert pair.differences() == []
+
+
+def test_what_only_the_target_has_is_removed(pair: Pair):
+    (pair.replica / "more").mkdir()
+    (pair.replica / "more" / "below").write_bytes(b"text")
+    (pair.replica / "15-e").write_bytes(b"text")
+    pair.repair()
+    assert pair.differences() == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_name_that_nobody_told_of(pair: Pair, size: int):
+    os.link(pair.source / f"{size}-a", pair.source / f"{size}-e")
+    spoil(pair, f"{size}-a")
+    pair.repair()
+    assert pair.differences() == []
+
+
+def test_a_directory_that_went_untold_with_all_that_is_in_it(pair: Pair):
+    """The log still has it, so nothing is taken for what only the target has."""
+    (pair.source / "more").mkdir()
+    (pair.source / "more" / "below").write_bytes(b"text")
+    pair.walker.add(0, True)
+    pair.settle()
+    assert pair.differences() == []
+    (pair.source / "more" / "below").unlink()
+    (pair.source / "more").rmdir()
+    pair.repair()
+    assert pair.differences() == []
