@@ -367,7 +367,7 @@ class Changes:
                 self._again(oid, mark, 10.0, lane, mark.tries)
                 return
             self._follower.settle(*place, seen, mark.first)
-            if self._journal.index.place(oid) is not None:  # it has other names, and is still to be read
+            if self._journal.index.place(oid) is not None:  # it is back, or has other names: and is still to be read
                 self._again(oid, mark, 0.05, lane)
 
     def _unreadable(self, oid: int, place: tuple[int, bytes], error: OSError) -> None:

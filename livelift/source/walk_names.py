@@ -142,7 +142,11 @@ class Names:
             self._hand_over(fresh)
 
     def _others(self, found: Found, rescan: bool) -> Found:
-        """The merge lock is held. Returns the directories that are new to the log."""
+        """The merge lock is held. Returns the directories that are new to the log.
+
+        All else that is new is looked at once more: what was told of it since the first look was told of an object that
+        the log did not know, and is not there. A directory's attributes come when its listing is done.
+        """
         known = self._journal.index.which([seen.oid for _, _, seen in found])
         records: list[Record] = []
         made: Found = []
@@ -155,14 +159,30 @@ class Names:
                 # Met again in one of the directories behind, it has moved between two listings: made twice, it would
                 # stay two objects for the log, and a directory could come to lie in itself.
                 known.add(seen.oid)
-                records.append(Record(make_kind(a.mode), Make(seen.oid, job.oid, name, a)))
                 if a.is_dir:
                     made.append((job, name, seen))
+                else:
+                    now = self._same(job, name, seen)
+                    if now is None:
+                        settled.append((job, name))
+                        continue
+                    a = now
+                records.append(Record(make_kind(a.mode), Make(seen.oid, job.oid, name, a)))
         if records:
             self._journal.emit(records)
         for job, name in settled:
             self._settle(job, name)
         return made
+
+    def _same(self, job: Listing, name: bytes, seen: Seen) -> Attributes | None:
+        """Of this object now; None: another one has the name, or none."""
+        try:
+            now = self._look(job.handle.fd, name)
+        except OSError:
+            return None
+        if now is None or now.oid != seen.oid or stat.S_IFMT(now.attributes.mode) != stat.S_IFMT(seen.attributes.mode):
+            return None
+        return now.attributes
 
     def _look(self, fd: int, name: bytes) -> Seen | None:
         """None: on a mount that does not take part."""

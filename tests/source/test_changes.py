@@ -7,6 +7,7 @@ import stat
 import threading
 from types import SimpleNamespace
 
+from livelift.merge.names import Seen
 from livelift.model.entry import Attributes
 from livelift.model.record import Kind
 from livelift.source.changes import MAX_TRIES, Changes
@@ -32,6 +33,18 @@ def test_a_name_that_cannot_be_looked_at_is_a_gap_and_not_gone():
     assert gaps == [(7, "unreadable")]
     assert not settled
     assert len(lane) == 1, "it is tried again"
+
+
+def test_what_was_somewhere_else_eight_times_and_is_back_is_still_read():
+    """It moved to and fro. Nothing is to be said of its name, but what it was marked for has not been done."""
+    changes = object.__new__(Changes)
+    index = SimpleNamespace(lookup=lambda parent, name: 7, place=lambda oid: (2, b"f"))
+    changes._journal = SimpleNamespace(lock=threading.RLock(), index=index, position=lambda: 0)
+    changes._live = SimpleNamespace(look=lambda parent, name: Seen(7, Attributes(0o100644, 0, 0, 4, 0, 0, 0)))
+    changes._follower = SimpleNamespace(settle=lambda *what: None)
+    lane = Dirty(lambda: 0.0)
+    changes._missing(7, (2, b"f"), Mark(False, 5, None, MAX_TRIES), lane)
+    assert len(lane) == 1
 
 
 def test_a_file_with_a_name_that_is_still_to_go_is_written_in_place():

@@ -15,8 +15,9 @@ from livelift.index.tree import TreeIndex
 from livelift.merge.brackets import Brackets
 from livelift.model.entry import Attributes, object_id
 from livelift.model.job import Map
-from livelift.model.record import Kind, Make, Record, Unlink
-from livelift.ports import Event
+from livelift.model.record import Changed, Kind, Make, Record, Unlink
+from livelift.ports import Dirty as DirtyEvent
+from livelift.ports import Event, Exact
 from livelift.replay.replayer import Replayer
 from livelift.source.changes import Changes
 from livelift.source.dirty import Dirty
@@ -28,6 +29,8 @@ from livelift.source.healer import Healer
 from livelift.source.journal import Journal
 from livelift.source.live import Live
 from livelift.source.verifying import SourceVerifier
+from livelift.source.walk_names import Found
+from livelift.source.walk_queue import Listing
 from livelift.source.walker import Walker
 from livelift.verify.compare import Difference
 from livelift.verify.scan import Scope
@@ -292,4 +295,26 @@ def test_a_directory_that_went_untold_with_all_that_is_in_it(pair: Pair):
     (pair.source / "more" / "below").unlink()
     (pair.source / "more").rmdir()
     pair.repair()
+    assert pair.differences() == []
+
+
+def test_what_is_told_of_an_object_between_a_listings_look_and_the_log(pair: Pair):
+    """The log does not know it yet, so what is told of it alone goes nowhere: the listing has to have it."""
+    (pair.source / "more").mkdir()
+    link = pair.source / "more" / "link"
+    link.symlink_to("nowhere")
+    see = pair.walker.names._see
+
+    def see_and_change(job: Listing, name: bytes, found: Found) -> None:
+        see(job, name, found)
+        if name == b"link":
+            os.utime(link, ns=(5, 7), follow_symlinks=False)
+            oid = object_id(0, link.lstat().st_ino)
+            told = Exact(Record(Kind.CHANGED, Changed(oid, 0, b"", None, None, None, 5, 7)))
+            hint = DirtyEvent(oid, False, job.oid, name, b"", 0)
+            pair.follower.process([told if pair.follower.exact else hint])
+
+    pair.walker.names._see = see_and_change  # type: ignore[method-assign]
+    pair.walker.add(0, True)
+    pair.settle()
     assert pair.differences() == []
