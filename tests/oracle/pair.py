@@ -62,7 +62,7 @@ def why_unavailable() -> str:
     """Why no agents can be started from this checkout, or an empty string."""
     for verb in ("source", "target", "status", "cutover"):
         done = subprocess.run(
-            [*LIVELIFT, verb, "--help"], env=environment(), capture_output=True, text=True, check=False, timeout=30
+            [*LIVELIFT, verb, "--help"], env=environment(), capture_output=True, text=True, check=False, timeout=30 * SLOW
         )
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no output"])[-1]
