@@ -54,10 +54,11 @@ class EbpfFexitCapture:
         self._bell = -1
         self._lock = threading.Lock()
         self._tokens: deque[tuple[int, int]] = deque()  # (token, ring position when it was set)
-        self._turns: deque[tuple[int, int]] = deque()  # (token, records to be given out before it)
+        self._turns: deque[tuple[int, int, int]] = deque()  # (token, records and losses to be given out before it)
         self._later: deque[tuple[float, Dirty]] = deque()
         self._again: deque[tuple[int, Lost]] = deque()  # (ring position when it was found, loss)
         self._behind: deque[tuple[int, Lost]] = deque()  # (records to be given out before it, loss)
+        self._found = self._told = 0  # losses, since the start: found, and told again
         self._ends: deque[tuple[int, int]] = deque()  # (records taken in, ring position behind the last of them)
         self.reached = self.passed = 0
         self.settled = False
@@ -111,15 +112,18 @@ class EbpfFexitCapture:
         events += lost
         while self._behind and self._behind[0][0] <= stream.order.given:
             events.append(self._behind.popleft()[1])
+            self._told += 1
         while self._again and self._again[0][0] <= end:
             self._behind.append((stream.order.taken, self._again.popleft()[1]))
         self._again += [(stream.produced(), each) for each in lost]
+        self._found += len(lost)
         for token, position in tokens:
             if position <= end:
-                self._turns.append((token, stream.order.taken))
+                self._turns.append((token, stream.order.taken, self._found))
                 with self._lock:
                     self._tokens.popleft()
-        while self._turns and self._turns[0][1] <= stream.order.given and not (self._again or self._behind):
+        # Not for what is lost after it: where that has no end, a drain would have none.
+        while self._turns and self._turns[0][1] <= stream.order.given and self._turns[0][2] <= self._told:
             events += [event for _, event in self._later]  # a drain sees everything, even too early
             events.append(Synced(self._turns.popleft()[0]))
         while self._later and self._later[0][0] <= now:

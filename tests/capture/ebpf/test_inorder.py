@@ -12,7 +12,7 @@ from livelift.capture.ebpf.inorder import EbpfFexitCapture, _choose
 from livelift.capture.ebpf.order import Order
 from livelift.capture.ebpf.records import MORE, Operation, Told
 from livelift.errors import PreflightError
-from livelift.ports import Lost
+from livelift.ports import Lost, Synced
 from tests.capture.ebpf.test_order import fill, held, told, write
 
 
@@ -62,6 +62,43 @@ def test_a_loss_is_told_at_once_and_again_behind_what_was_told_before_it():
     capture = EbpfFexitCapture()
     told = [[isinstance(event, Lost) for event in capture._next(stream)] for _ in range(3)]
     assert told == [[False, True], [False], [False, True]]
+
+
+def test_a_mark_waits_for_the_losses_before_it_and_not_for_those_behind():
+    """Objects are lost at every look: a drain comes to its end all the same, behind what was lost when it began."""
+    order, looks = Order(), iter(range(1000))
+    now = 0
+
+    def take(_: float) -> Any:
+        nonlocal now
+        now = next(looks)
+        return order.feed([write(now)], 0.0)
+
+    stream: Any = SimpleNamespace(
+        order=order,
+        take=take,
+        consumed=lambda: 10 * (now + 1),
+        produced=lambda: 10 * (now + 3),
+        lost=lambda: [Lost(now, 0, "full")],
+    )
+    capture = EbpfFexitCapture()
+    first: dict[int, int] = {}
+    again: list[int] = []
+    for look in range(20):
+        if look == 4:
+            capture._tokens.append((1, stream.produced()))
+        events = capture._next(stream)
+        if Synced(1) in events:
+            break
+        for event in events:
+            if isinstance(event, Lost):
+                again += [event.oid] if event.oid in first else []
+                first.setdefault(event.oid, look)
+    else:
+        pytest.fail("the mark was never answered")
+    before = events[: events.index(Synced(1))]
+    again += [event.oid for event in before if isinstance(event, Lost) and event.oid in first]
+    assert {0, 1, 2, 3, 4} <= set(again), "lost before the mark, so told again before it is answered"
 
 
 def test_pages_of_another_size_are_refused(monkeypatch: pytest.MonkeyPatch):
