@@ -61,8 +61,9 @@ def environment() -> dict[str, str]:
 def why_unavailable() -> str:
     """Why no agents can be started from this checkout, or an empty string."""
     for verb in ("source", "target", "status", "cutover"):
+        command = [*LIVELIFT, verb, "--help"]
         done = subprocess.run(
-            [*LIVELIFT, verb, "--help"], env=environment(), capture_output=True, text=True, check=False, timeout=30 * SLOW
+            command, env=environment(), capture_output=True, text=True, check=False, timeout=30 * SLOW
         )
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no output"])[-1]

@@ -56,9 +56,7 @@ class Pair:
         self.journal.emit = self._note  # type: ignore[method-assign]
         st = os.stat(self.source)
         self.root = object_id(0, st.st_ino)
-        self.live = Live(
-            index, self.journal.lock, {self.root: bytes(self.source)}, {st.st_dev: 0}.get, attributes_at
-        )
+        self.live = Live(index, self.journal.lock, {self.root: bytes(self.source)}, {st.st_dev: 0}.get, attributes_at)
         self.brackets: Brackets[Event] = Brackets()
         self.dirty, self.bulk = Dirty(time.monotonic), Dirty(time.monotonic)
         self.dirty.set_hurry(True)
