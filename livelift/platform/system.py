@@ -23,6 +23,7 @@ if sys.platform == "win32":
         make_private,
         next_data,
         open_beneath,
+        stamp_clock,
         writable_shared_mappings,
     )
 else:
@@ -37,6 +38,7 @@ else:
         lock_exclusive,
         make_private,
         next_data,
+        stamp_clock,
     )
     from livelift.platform.linux.mapped import writable_shared_mappings
     from livelift.platform.linux.priority import lower_priority
@@ -55,5 +57,6 @@ __all__ = [
     "next_data",
     "open_beneath",
     "os",
+    "stamp_clock",
     "writable_shared_mappings",
 ]

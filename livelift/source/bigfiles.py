@@ -16,11 +16,7 @@ from livelift.source.dirty import Dirty
 from livelift.source.edge import attributes_of_fd
 from livelift.source.gaps import Gaps
 from livelift.source.journal import Journal
-
-RACY = 20_000_000
-"""ns: an object read this soon after its last change may change again within the same timestamp tick (10 ms at
-HZ=100), so its
-stamp is not kept and a rescan reads it again (git calls such an entry racy)."""
+from livelift.source.racy import is_racy
 
 DIRECT_FROM = 4 << 20
 DIRECT_QUIET = 60.0
@@ -33,11 +29,6 @@ def is_cold(st: os.stat_result) -> bool:
     return st.st_size >= DIRECT_FROM and time.time() - st.st_mtime > DIRECT_QUIET
 
 
-def is_racy(attributes: Attributes) -> bool:
-    """To be asked before the content is read: a change during a long reading may fall into the tick of the stamp."""
-    return time.time_ns() - attributes.ctime < RACY
-
-
 class BigFiles:
     """``stop``: set when the agent ends; a reading in progress is then given up (the next start reads it again)."""
 
@@ -48,10 +39,9 @@ class BigFiles:
         self.stop = threading.Event()
         self.bytes_read = 0
 
-    def base(self, oid: int, fd: int, st: os.stat_result, at: int, gap: int) -> None:
-        """The whole content of a big file, bracketed; its payload is never spooled."""
+    def base(self, oid: int, fd: int, st: os.stat_result, at: int, gap: int, began: int) -> None:
+        """The whole content of a big file, bracketed; its payload is never spooled. ``began``: as for `is_racy`."""
         attributes = attributes_of_fd(fd, st)
-        racy = is_racy(attributes)
         allocated = allocated_extents(fd, st.st_size) if st.st_blocks else []
         since = self._mark(Kind.BASE_BEGIN, oid, attributes, 0, ())
         new = Digests(block_size(st.st_size))
@@ -69,7 +59,7 @@ class BigFiles:
         with self._journal.lock:
             if self._journal.index.place(oid) is None or self.outdated(oid, gap, at):
                 return
-            if racy:
+            if is_racy(attributes.ctime, began):
                 self._journal.index.set_racy(oid)
             self._journal.index.set_blocks(oid, new.block, bytes(new.value))
             self._gaps.close(oid)

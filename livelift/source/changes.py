@@ -19,7 +19,7 @@ from livelift.model.problem import Problem
 from livelift.model.record import BaseFile, Kind, Link, Make, Range, Record, SetAttributes, Unlink
 from livelift.platform.system import os
 from livelift.ports import Event
-from livelift.source.bigfiles import BigFiles, is_cold, is_racy
+from livelift.source.bigfiles import BigFiles, is_cold
 from livelift.source.content import Digests, Part, is_plain, parts_of, read_exactly, wants_digests
 from livelift.source.dirty import Dirty, Mark
 from livelift.source.edge import attributes_at, attributes_of_fd
@@ -28,6 +28,7 @@ from livelift.source.gaps import Gaps
 from livelift.source.journal import Journal
 from livelift.source.live import Gone, Live, Moved
 from livelift.source.newcomers import Newcomers
+from livelift.source.racy import is_racy, stamp_clock
 from livelift.source.ready import Ready
 from livelift.source.windowed import Windowed
 
@@ -199,16 +200,17 @@ class Changes:
         gap: int,
     ) -> Ready | None:
         """``gap``: the opening that stood when the reading began."""
+        began = stamp_clock()
         fd = self._live.open_file(oid, *place)
         try:
             st = os.fstat(fd)
             if self.exact and not mark.content and stamp.size >= 0:
-                return self._whole(oid, attributes_of_fd(fd, st), [], mark, gap)
+                return self._whole(oid, attributes_of_fd(fd, st), [], mark, gap, began)
             if (stamp.size < 0 or old is None) and st.st_size > SMALL:
                 if lane is not self._bulk:
                     self._bulk.add(oid, True, mark.first, delay=0.0)
                 elif self._windowed is None:
-                    self._big.base(oid, fd, st, mark.first, gap)
+                    self._big.base(oid, fd, st, mark.first, gap, began)
                 elif not self._windowed.read(oid, fd, mark.first, gap, None, is_cold(st)):
                     self._full(oid, mark)
                 return None
@@ -218,20 +220,20 @@ class Changes:
                 return None
             attributes = attributes_of_fd(fd, st)
             if not mark.content and make_stamp(st.st_size, st.st_mtime_ns, 0)[:2] == stamp[:2]:
-                return self._whole(oid, attributes, [], mark, gap)
+                return self._whole(oid, attributes, [], mark, gap, began)
             new = wants_digests(st.st_size)
             if new is None:
                 if st.st_nlink == 1 and is_plain(st):
-                    return self._whole(oid, attributes, [], mark, gap, read_exactly(fd, 0, st.st_size))
-                return self._whole(oid, attributes, list(parts_of(fd, st, stamp.size, old, None)), mark, gap)
-            elided, racy = False, is_racy(attributes)
+                    return self._whole(oid, attributes, [], mark, gap, began, read_exactly(fd, 0, st.st_size))
+                return self._whole(oid, attributes, list(parts_of(fd, st, stamp.size, old, None)), mark, gap, began)
+            elided = False
             for part in parts_of(fd, st, stamp.size, old, new):
                 self._bytes += len(part.payload)
                 lost = self._big.emit(oid, part, mark.first)
                 if lost is None:
                     return None
                 elided = elided or oid in lost
-            self._finish(oid, attributes, mark.first, new, gap, racy)
+            self._finish(oid, attributes, mark.first, new, gap, is_racy(attributes.ctime, began))
             if elided:
                 self._full(oid, mark)
             return None
@@ -239,6 +241,7 @@ class Changes:
             os.close(fd)
 
     def _other(self, oid: int, place: tuple[int, bytes], kind: int, mark: Mark, gap: int) -> Ready | None:
+        began = stamp_clock()
         if kind == stat.S_IFDIR:
             with self._live.directory(oid) as fd:
                 attributes = attributes_of_fd(fd, os.fstat(fd))
@@ -251,7 +254,7 @@ class Changes:
             if (stat.S_ISLNK(st.st_mode) or st.st_rdev) and (mark.content or not self.exact):
                 self._again_whole(oid, attributes, mark.first)
                 return None
-        return self._whole(oid, attributes, [], mark, gap)
+        return self._whole(oid, attributes, [], mark, gap, began)
 
     def _again_whole(self, oid: int, attributes: Attributes, at: int) -> None:
         """A symlink's text and a device's number never change: if the stamp did, the inode may have been used again for
@@ -287,11 +290,18 @@ class Changes:
             self._gaps.close(oid)
 
     def _whole(
-        self, oid: int, attributes: Attributes, parts: list[Part], mark: Mark, gap: int, content: bytes | None = None
+        self,
+        oid: int,
+        attributes: Attributes,
+        parts: list[Part],
+        mark: Mark,
+        gap: int,
+        began: int,
+        content: bytes | None = None,
     ) -> Ready:
         """A small file with its content (``content``: all of it in one run, for one record), or with neither any
-        object's attributes alone."""
-        racy = is_racy(attributes)
+        object's attributes alone. ``began``: as for `is_racy`."""
+        racy = is_racy(attributes.ctime, began)
         self._bytes += sum(len(p.payload) for p in parts) + len(content or b"")
 
         stranger = False

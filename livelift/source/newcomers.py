@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import stat
-import time
 from collections.abc import Callable
 
 from livelift.merge.blocks import SMALL
@@ -12,12 +11,12 @@ from livelift.model.entry import object_id, volume_of
 from livelift.model.record import BaseFile, Kind, Record
 from livelift.platform.system import os
 from livelift.ports import Event
-from livelift.source.bigfiles import RACY
 from livelift.source.dirty import Dirty, Mark
 from livelift.source.edge import Small, read_small
 from livelift.source.follower import Follower
 from livelift.source.journal import Journal
 from livelift.source.live import Gone, Live, Moved
+from livelift.source.racy import is_racy, stamp_clock
 from livelift.source.ready import Ready
 
 
@@ -46,6 +45,7 @@ class Newcomers:
         assert mark.place is not None
         parent, name = mark.place
         small: Small | None = None
+        began = stamp_clock()
         try:
             with self._live.directory(parent) as fd:
                 st = os.stat(name, dir_fd=fd, follow_symlinks=False)
@@ -78,7 +78,7 @@ class Newcomers:
             self._dirty.add(parent, False, mark.first)
             if oid in lost:
                 self._full(oid, mark)
-            elif time.time_ns() - small.attributes.ctime < RACY:
+            elif is_racy(small.attributes.ctime, began):
                 self._journal.index.set_racy(oid)
 
         return Ready(records, after)

@@ -19,9 +19,9 @@ from typing import NamedTuple, Protocol
 
 from livelift.model.entry import object_id, volume_of
 from livelift.model.record import BaseFile, Kind, Make, Record
-from livelift.source.bigfiles import RACY
 from livelift.source.journal import Journal
 from livelift.source.live import DirectoryHandle
+from livelift.source.racy import is_racy, stamp_clock
 from livelift.walk.reading import AGAIN, FAILED, LARGE, Frame, read_files
 from livelift.walk.remote import Lane, LaneLostError, Processes
 
@@ -140,9 +140,10 @@ class Readers:
     def _unit(self, unit: list[Item], lane: Lane | None) -> None:
         done = 0
         if lane is not None:
+            began = stamp_clock()
             try:
                 for frame in lane.read([(item.job.handle.fd, item.name) for item in unit]):
-                    self._frame(unit[done : done + len(frame.files)], frame)
+                    self._frame(unit[done : done + len(frame.files)], frame, began)
                     done += len(frame.files)
                 return
             except LaneLostError:
@@ -153,13 +154,14 @@ class Readers:
 
     def _here(self, unit: list[Item]) -> None:
         """In this thread."""
-        done = 0
+        done, began = 0, stamp_clock()
         frames: Iterator[Frame] = read_files([(item.job.handle.fd, item.name) for item in unit])
         for frame in frames:
-            self._frame(unit[done : done + len(frame.files)], frame)
+            self._frame(unit[done : done + len(frame.files)], frame, began)
             done += len(frame.files)
 
-    def _frame(self, items: list[Item], frame: Frame) -> None:
+    def _frame(self, items: list[Item], frame: Frame, began: int) -> None:
+        """``began``: `stamp_clock` before any of the unit was read."""
         records: list[Record] = []
         out = Outcome([], [], [], [])
         payloads = iter(frame.payloads)
@@ -184,9 +186,9 @@ class Readers:
                 records.append(Record(Kind.BASE_FILE, body, payload))
                 size += file.length
                 out.done.append(item)
-        self._flush(records, out, size)
+        self._flush(records, out, size, began)
 
-    def _flush(self, records: list[Record], out: Outcome, size: int) -> None:
+    def _flush(self, records: list[Record], out: Outcome, size: int, began: int) -> None:
         while size and not self._stop.is_set() and not self._journal.spool.wait_room(size, 0.5):
             continue
         if records:
@@ -194,10 +196,9 @@ class Readers:
                 self._drop_orphans(records, out)
                 if records:
                     self._journal.emit(records)
-                now = time.time_ns()
                 for record in records:
                     body = record.body
-                    if isinstance(body, BaseFile) and now - body.attributes.ctime < RACY:
+                    if isinstance(body, BaseFile) and is_racy(body.attributes.ctime, began):
                         self._journal.index.set_racy(body.oid)
             self.files += len(records)
             self.bytes += size

@@ -18,7 +18,7 @@ from livelift.errors import StateError, UnreachableError
 from livelift.identity import ca
 from livelift.model.record import Kind, Unlink
 from livelift.model.verdict import Verdict
-from livelift.platform.system import os, writable_shared_mappings
+from livelift.platform.system import os, stamp_clock, writable_shared_mappings
 from livelift.protocol.messages import VerifyAnswer, VerifyAsk
 from livelift.source.edge import attributes_at
 from livelift.verify.cache import DigestCache, Mapped
@@ -88,7 +88,7 @@ class SourceVerifier:
         return found
 
     def _mapped(self) -> Mapped:
-        taken = time.time_ns()
+        taken = stamp_clock()
         return Mapped(frozenset(writable_shared_mappings()), taken)
 
     # -- the whole comparison ----------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ What makes an unchanged stamp (size, mtime, ctime) mean unchanged content, and w
 
 * Every write, truncate, attribute change sets ctime, and nobody can set ctime back. But the kernel's clock for it
   moves in ticks (1 to 10 ms; 1 to 2 s on old file systems): a write in the same tick as our reading leaves the stamp
-  as it was. So a digest is kept only if ctime was at least two seconds old when the reading began; then any later
-  write gets another ctime. (Git calls this the "racy git" problem.)
+  as it was. So a digest is kept only if ctime was at least two seconds old by that same clock (`stamp_clock`) when
+  the reading began; then any later write gets another ctime. (Git calls this the "racy git" problem.)
 * A store through a shared writable mapping sets ctime only at the first touch of a clean page. Files that are mapped
   writable are therefore neither looked up nor kept (`Mapped`); a mapping made after the list of them was taken
   touches its first page after that moment, so digests are kept only for files whose ctime is older than the list as
@@ -51,8 +51,8 @@ class Cached(NamedTuple):
 
 
 class Mapped(NamedTuple):
-    """Files that are mapped shared and writable by some process: (st_dev, st_ino), and when (ns since the epoch) the
-    look began."""
+    """Files that are mapped shared and writable by some process: (st_dev, st_ino), and when (`stamp_clock`) the look
+    began."""
 
     files: frozenset[Key]
     taken: int
@@ -63,7 +63,7 @@ NOTHING_MAPPED: Final = Mapped(frozenset(), 1 << 63)
 
 
 def may_keep(seen: os.stat_result, began: int, mapped: Mapped) -> bool:
-    """Whether a digest may be kept that was read from ``began`` (ns, wall clock) on, with ``seen`` before and after."""
+    """Whether a digest may be kept that was read from ``began`` (`stamp_clock`) on, with ``seen`` before and after."""
     return seen.st_ctime_ns < min(began, mapped.taken) - RACY and (seen.st_dev, seen.st_ino) not in mapped.files
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import errno
 import stat
-import time
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import Final, NamedTuple
 
 from livelift.model.entry import Attributes
-from livelift.platform.system import os
+from livelift.platform.system import os, stamp_clock
 from livelift.verify.cache import NOTHING_MAPPED, Cached, DigestCache, Key, Mapped, may_keep
 from livelift.verify.content import EMPTY, content_steps
 from livelift.verify.directories import LARGEST, Seen, Whole, stamps_of, whole_of
@@ -180,7 +179,7 @@ class Measurer:
         kept = False
         try:
             for attempt in range(ATTEMPTS):
-                began = time.time_ns()
+                began = stamp_clock()
                 attributes = self._attributes_at(dir_fd, name)
                 stamp = (attributes.size, attributes.mtime, attributes.ctime)
                 if stamp == (seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from livelift.platform.system import stamp_clock
 from livelift.verify.cache import DigestCache, may_keep
 from livelift.verify.measure import Measurer
 from livelift.verify.scan import LOT, Scanner
@@ -84,7 +85,7 @@ class Rolling:
         state.known += known.objects - before.objects
         state.bytes_known += known.bytes_cached - before.bytes_cached
         for item in lot.unread:
-            if may_keep(item.seen, time.time_ns(), measurer.mapped):  # else the reading would be for nothing
+            if may_keep(item.seen, stamp_clock(), measurer.mapped):  # else the reading would be for nothing
                 for count in measurer.steps(fd, path, lot, item):
                     state.bytes_hashed += count
                     yield

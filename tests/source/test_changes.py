@@ -57,10 +57,10 @@ def test_a_file_with_a_name_that_is_still_to_go_is_written_in_place():
     changes._journal = SimpleNamespace(lock=threading.RLock(), index=index)
     attributes = Attributes(0o100644, 0, 0, 4, 0, 0, 0)
     mark = Mark(True, 5, None, 0)
-    made = changes._whole(7, attributes, [], mark, 0, b"text")
+    made = changes._whole(7, attributes, [], mark, 0, 0, b"text")
     assert [r.kind for r in made.records()] == [Kind.TRUNCATE, Kind.WRITE, Kind.ATTRIBUTES]
     del places[1]
-    made = changes._whole(7, attributes, [], mark, 0, b"text")
+    made = changes._whole(7, attributes, [], mark, 0, 0, b"text")
     (record,) = made.records()
     assert record.kind is Kind.FILE and record.payload == b"text"
 
@@ -71,7 +71,7 @@ def test_what_was_read_of_another_object_with_this_number_is_not_said():
     changes._bytes, changes._dirty = 0, Dirty(lambda: 0.0)
     index = SimpleNamespace(place=lambda oid: (2, b"f"), type_of=lambda oid: stat.S_IFDIR)
     changes._journal = SimpleNamespace(lock=threading.RLock(), index=index)
-    made = changes._whole(7, Attributes(0o100644, 0, 0, 4, 0, 0, 0), [], Mark(True, 5, None, 0), 0, b"text")
+    made = changes._whole(7, Attributes(0o100644, 0, 0, 4, 0, 0, 0), [], Mark(True, 5, None, 0), 0, 0, b"text")
     assert made.records() == []
     assert len(changes._dirty) == 1
     made.after([])  # reaches for nothing that is not here: no gap is closed, no stamp touched

@@ -18,6 +18,17 @@ def test_the_boot_has_an_id() -> None:
     assert host.boot_id() == host.boot_id()
 
 
+def test_no_change_gets_an_earlier_time_than_the_clock_of_change_times(tmp_path: Path) -> None:
+    """The finer clock is ahead of it by up to a tick, so what changes behind a look may get a time of before it."""
+    path = tmp_path / "file"
+    for _ in range(300):
+        clock = host.stamp_clock()
+        path.write_bytes(b"x")
+        assert path.stat().st_ctime_ns >= clock
+    assert len({host.stamp_clock() for _ in range(1000)}) < 100, "it moves in ticks"
+    assert abs(host.stamp_clock() - time.time_ns()) < 1_000_000_000
+
+
 def test_idle_time_grows_no_faster_than_all_processors_together() -> None:
     before, cores = host.idle_and_cores()
     began = time.monotonic()
