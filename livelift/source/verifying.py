@@ -16,13 +16,13 @@ import msgspec
 from livelift import __version__
 from livelift.errors import StateError, UnreachableError
 from livelift.identity import ca
-from livelift.model.record import Kind, Unlink
 from livelift.model.verdict import Verdict
 from livelift.platform.system import os, stamp_clock, writable_shared_mappings
 from livelift.protocol.messages import VerifyAnswer, VerifyAsk
 from livelift.source.edge import attributes_at
+from livelift.source.repair import Repair
 from livelift.verify.cache import DigestCache, Mapped
-from livelift.verify.compare import EXTRA, MISSING, Difference, still_different
+from livelift.verify.compare import Difference, still_different
 from livelift.verify.exchange import Asker, Outcome
 from livelift.verify.report import Report, make_report, side, sign
 from livelift.verify.rolling import Progress
@@ -64,6 +64,7 @@ class SourceVerifier:
         self.rules = IgnoreRules(agent.config.maps, self._bare(), self._own())
         roots = list(enumerate(m.source for m in agent.config.maps))
         self.verifier = TreeVerifier(roots, attributes_at, self._cache, self.rules.scope_of, threads=4)
+        self._repair = Repair(agent)
         self.last: dict[str, Any] = {}
         self.warm = 0.0
         self.report: Report | None = None
@@ -139,7 +140,7 @@ class SourceVerifier:
         agent = self._agent
         blind = agent.choice.blind_to
         with agent.journal.lock:
-            objects = [(self._find(difference)[0], difference.field) for difference in found]
+            objects = [(self._repair.find(difference)[0], difference.field) for difference in found]
         again = {oid for oid, field in objects if UNTOLD.get(field) in blind}
         if "mmap" in blind:
             again |= agent.healer.untold({oid for oid, _ in objects})
@@ -218,72 +219,11 @@ class SourceVerifier:
             agent.drain.wait_applied(agent.journal.spool.last_lsn, deadline)
         raise StateError("the replica still differs: " + describe(found[0]), remedy="livelift verify lists it all")
 
-    # -- repair ------------------------------------------------------------------------------------------------------
-
     def repair(self, found: list[Difference]) -> None:
-        """What differs is read again (or, if only the target has it, removed there). First the log is made to say what
-        is there now under each name that differs: it may be the log that is wrong (an event was lost), and what is read
-        again under a name that another object has by now makes nothing good."""
-        agent = self._agent
-        settled: set[tuple[int, bytes]] = set()
-        again: set[int] = set()
-        robbed: set[int] = set()
-        for difference in sorted(found, key=lambda d: len(d.path), reverse=True):
-            with agent.journal.lock:
-                self._settle(difference, settled)
-                oid, parent, name = self._find(difference)
-                if difference.field == EXTRA:
-                    if parent and not oid:
-                        self._remove_extra(parent, name, difference)
-                        robbed.add(parent)
-                    continue
-                if not oid:
-                    if parent:
-                        agent.walker.add(parent, False)
-                    continue
-                self._read_again(oid, difference, again)
-        for directory in robbed:
-            agent.gaps.open(directory, "verification", EXTRA)
-            agent.walker.add(directory, False)
-
-    def _read_again(self, oid: int, difference: Difference, again: set[int]) -> None:
-        """``again``: what has been dealt with, by another of its differences. The merge lock is held."""
-        agent = self._agent
-        if agent.journal.index.is_dir(oid):
-            agent.gaps.open(oid, "verification", difference.field)
-            if difference.field == MISSING:
-                agent.healer.reissue_tree(oid)
-            else:  # the attributes, whatever the index knows, and then its names
-                agent.healer.reissue(oid)
-                agent.dirty.add(oid, False)
-        elif oid not in again:
-            again.add(oid)
-            agent.gaps.open(oid, "verification", difference.field)
-            agent.healer.reissue(oid)
-            agent.dirty.add(oid, True)
-
-    def _settle(self, difference: Difference, settled: set[tuple[int, bytes]]) -> None:
-        """Each name of the path by what is there now, once. The merge lock is held."""
-        index = self._agent.journal.index
-        at = index.lookup(0, b"%d" % difference.map)
-        for name in difference.path.split(b"/") if difference.path else ():
-            if at and (at, name) not in settled:
-                settled.add((at, name))
-                self._agent.healer.settle(at, name)
-            at = index.lookup(at, name) if at else 0
-
-    def _find(self, difference: Difference) -> tuple[int, int, bytes]:
-        """(object, parent, last name) of a difference's path by the index; 0 where the index knows nothing."""
-        index = self._agent.journal.index
-        at = index.lookup(0, b"%d" % difference.map)
-        parent, name = 0, b""
-        for name in difference.path.split(b"/") if difference.path else ():
-            parent, at = at, index.lookup(at, name) if at else 0
-        return at, parent, name
-
-    def _remove_extra(self, parent: int, name: bytes, difference: Difference) -> None:
-        kind = Kind.RMTREE if difference.target == "directory" else Kind.UNLINK
-        self._agent.journal.put(kind, Unlink(0, parent, name))
+        """As `Repair.run`; what differs is looked at first."""
+        with self._lock:
+            told = self._repair.look(found, self.verifier.pieces, self._ask)
+        self._repair.run(found, told)
 
     # -- rolling -----------------------------------------------------------------------------------------------------
 

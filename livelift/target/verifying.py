@@ -11,8 +11,10 @@ import msgspec
 from livelift.errors import LiveliftError
 from livelift.model.job import Map
 from livelift.protocol.messages import VerifyAnswer, VerifyAsk
+from livelift.verify import pieces
 from livelift.verify.answer import Answerer as Dialogue
 from livelift.verify.cache import DigestCache
+from livelift.verify.messages import check_path
 from livelift.verify.verifier import TreeVerifier
 from livelift.walk import ntfs_target
 from livelift.walk.attributes import attributes_at
@@ -78,6 +80,10 @@ class Answerer:
         if ask.kind == b"rules":
             self._rules.learn(msgspec.msgpack.decode(ask.payload, type=Portable))
             return b""
+        if ask.kind == pieces.KIND:
+            asked = msgspec.msgpack.decode(ask.payload, type=pieces.Question)
+            check_path(asked.path)
+            return msgspec.msgpack.encode(self._verifier.pieces(asked.map, asked.path, asked.piece))
         return msgspec.msgpack.encode(self._verifier.step(ROLL_SECONDS))
 
     def _close(self) -> None:

@@ -156,6 +156,18 @@ class DigestCache:
             if len(self._wholes) >= 2000:
                 self._write()
 
+    def forget(self, key: Key, directory: Key) -> None:
+        """An object, and the directory that it is in as a whole."""
+        with self._lock:
+            self._pending.pop(key, None)
+            self._wholes.pop(directory, None)
+            try:
+                for table, (device, inode) in (("digests", key), ("directories", directory)):
+                    where = (_signed(device), _signed(inode))
+                    self._db.execute(f"DELETE FROM {table} WHERE device = ? AND inode = ?", where)
+            except sqlite3.Error as error:
+                raise self._failure(error) from error
+
     def flush(self) -> None:
         with self._lock:
             self._write()

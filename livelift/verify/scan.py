@@ -106,6 +106,10 @@ class Scanner:
                 finally:
                     listing.close()
 
+    def open_parent(self, path: bytes) -> int:
+        """A descriptor of the directory that this path is in. OSError."""
+        return self._open(path.rpartition(b"/")[0])
+
     def close(self) -> None:
         self._drop_anchors(b"")
         os.close(self._root)

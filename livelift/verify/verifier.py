@@ -9,11 +9,13 @@ from typing import TypeVar
 from blake3 import blake3
 
 from livelift.errors import WireError
+from livelift.platform.system import os
 from livelift.verify.cache import NOTHING_MAPPED, DigestCache, Mapped
 from livelift.verify.links import LinkTable
 from livelift.verify.manifest import DirectoryManifest
 from livelift.verify.measure import AttributesAt, Counts, Measurer
 from livelift.verify.messages import Finished
+from livelift.verify.pieces import Pieces, read_pieces
 from livelift.verify.rolling import Progress, Rolling
 from livelift.verify.scan import Ignore, Scanner
 
@@ -103,6 +105,23 @@ class TreeVerifier:
         """Every directory of every map: what an `exchange.Asker` wants."""
         for index in self.maps:
             yield from self.directories(index)
+
+    def pieces(self, map_index: int, path: bytes, piece: int = 0) -> Pieces | None:
+        """What the file at this path has in its pieces (`read_pieces`). What is kept of it is forgotten: the next
+        comparison reads it, whatever its stamp says. OSError; WireError as for `lookup`."""
+        side = self._sides.get(map_index)
+        if side is None:
+            raise WireError(f"map {map_index} is not part of this verification")
+        fd = side[0].open_parent(path)
+        try:
+            name = path.rpartition(b"/")[2]
+            status, directory = os.stat(name, dir_fd=fd, follow_symlinks=False), os.fstat(fd)
+            key = status.st_dev, status.st_ino
+            found = read_pieces(fd, name, piece, self._cache.lookup([key]).get(key))
+            self._cache.forget(key, (directory.st_dev, directory.st_ino))
+            return found
+        finally:
+            os.close(fd)
 
     def step(self, seconds: float) -> Progress:
         """Rolling mode: hash, for about this long, what changed since it was last hashed."""

@@ -18,6 +18,7 @@ from livelift.model.job import Map
 from livelift.model.record import Changed, Kind, Make, Record, Unlink
 from livelift.ports import Dirty as DirtyEvent
 from livelift.ports import Event, Exact
+from livelift.protocol.messages import VerifyAsk
 from livelift.replay.replayer import Replayer
 from livelift.source.changes import Changes
 from livelift.source.dirty import Dirty
@@ -28,14 +29,15 @@ from livelift.source.gaps import Gaps
 from livelift.source.healer import Healer
 from livelift.source.journal import Journal
 from livelift.source.live import Live
-from livelift.source.verifying import SourceVerifier
+from livelift.source.repair import Repair
 from livelift.source.walk_names import Found
 from livelift.source.walk_queue import Listing
 from livelift.source.walker import Walker
+from livelift.target.verifying import Answerer
 from livelift.verify.compare import Difference
 from livelift.verify.scan import Scope
 from livelift.walk.ignore import OURS
-from tests.verify.helpers import differences, fields
+from tests.verify.helpers import differences, fields, verifier
 
 SIZES = (15, 274_432)
 """A file that goes into the log as one record, and one that goes there in pieces."""
@@ -79,8 +81,8 @@ class Pair:
             self.follower.exact = True
             self.changes.follow_exactly()
         self.healer = Healer(self)  # type: ignore[arg-type]
-        self.verifier = object.__new__(SourceVerifier)
-        self.verifier._agent = self  # type: ignore[assignment]
+        self.target = Answerer(bytes(tmp_path), self.maps)
+        self.target.configure(self.maps)
         self.replayer = Replayer(bytes(tmp_path / "state"), self.maps, 2)
         self._stop = threading.Event()
         self._threads = [
@@ -127,14 +129,25 @@ class Pair:
         found = differences(self.source, self.replica, ignore=lambda _map, path: Scope.SKIP * (path == OURS))
         return [each for each in found if each.fails]
 
-    def repair(self) -> None:
-        self.verifier.repair(self.differences())
+    def repair(self) -> dict[tuple[int, bytes], str]:
+        """What was said of it."""
+        found, repair = self.differences(), Repair(self)  # type: ignore[arg-type]
+        with verifier(self.source) as mine:
+            told = repair.look(found, mine.pieces, self._ask)
+        repair.run(found, told)
         self.settle()
+        return told
+
+    def _ask(self, kind: bytes, payload: bytes, deadline: float) -> bytes:
+        answer = self.target.answer(VerifyAsk(1, kind, payload))
+        assert answer.kind == kind
+        return answer.payload
 
     def close(self) -> None:
         self._stop.set()
         for thread in self._threads:
             thread.join()
+        self.target.close()
         self.replayer.close()
         self.journal.close()
 
@@ -315,4 +328,19 @@ def test_what_is_told_of_an_object_between_a_listings_look_and_the_log(pair: Pai
     pair.walker.names._see = see_and_change  # type: ignore[method-assign]
     pair.walker.add(0, True)
     pair.settle()
+    assert pair.differences() == []
+
+
+def test_it_is_said_what_was_found(pair: Pair, caplog: pytest.LogCaptureFixture):
+    """Which bytes, and the names of either side, in the agent's output and in the log's gap."""
+    data = bytearray((pair.source / "274432-a").read_bytes())
+    for at in (5000, 8191, 274_431):
+        data[at] ^= 1
+    (pair.replica / "274432-a").write_bytes(data)
+    (pair.replica / "274432-d").unlink()
+    told = pair.repair()
+    assert "bytes 4096-8192, 270336-274432" in told[0, b"274432-a"]
+    assert "4 names | 3" in told[0, b"274432-a"]
+    assert "missing on target" in told[0, b"274432-d"]
+    assert "274432-a" in caplog.text and "270336-274432" in caplog.text
     assert pair.differences() == []

@@ -33,5 +33,5 @@ def test_a_repair_leaves_no_directory_with_the_time_of_the_replay(disks: Disks, 
         assert pair.cutover()["differences"] == 0
         log = list(iterate(os.fsencode(tmp_path / "source-state/spool")))
     repaired = [r.body.detail for r in log if r.kind is Kind.GAP and r.body.reason == "verification"]  # type: ignore[union-attr]
-    assert repaired == ["missing on target"] * 2, "the times of their directories came along"
+    assert repaired == ["missing on target: file of 8 bytes"] * 2, "the times of their directories came along"
     assert_equal(disks.source, disks.target)
