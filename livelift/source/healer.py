@@ -74,9 +74,10 @@ class Healer:
                     agent.dirty.add(child, True)
             agent.walker.add(directory, False)
 
-    def reissue(self, oid: int) -> None:
+    def reissue(self, oid: int, keep: bool = False) -> None:
         """Say again in the log that this object is where it is: the target may have it there, elsewhere, not at all, or
-        another one under some of its names. The merge lock is held."""
+        another one under some of its names. ``keep``: it cannot be read, so what the target has is better than nothing.
+        The merge lock is held."""
         journal = self._agent.journal
         there: list[tuple[tuple[int, bytes], Attributes]] = []
         for place in journal.index.places(oid):
@@ -89,10 +90,11 @@ class Healer:
         first, attributes = there[0]
         made = counted(journal.index, oid, attributes)
         records = [Record(make_kind(made.mode), Make(oid, *first, made))]
-        if len(there) > 1 and not attributes.is_dir:
+        if len(there) > 1 and not attributes.is_dir and not keep:
             # What the target has under this name may have names of other objects as well: it is made anew, and each of
             # its names leads there.
             records.insert(0, Record(Kind.UNLINK, Unlink(oid, *first)))
+        if not attributes.is_dir:
             records += [Record(Kind.LINK, Link(oid, *place, *first)) for place, _ in there[1:]]
             for parent in {place[0] for place, _ in there}:
                 self._agent.dirty.add(parent, False)

@@ -12,7 +12,7 @@ import msgspec
 from livelift.errors import LiveliftError
 from livelift.model.record import Kind, Unlink
 from livelift.verify import pieces
-from livelift.verify.compare import EXTRA, MISSING, Difference
+from livelift.verify.compare import EXTRA, MISSING, UNREADABLE, Difference
 from livelift.verify.pieces import Pieces
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class Repair:
         elif oid not in again:
             again.add(oid)
             agent.gaps.open(oid, "verification", told)
-            agent.healer.reissue(oid)
+            agent.healer.reissue(oid, keep=difference.field == UNREADABLE)
             agent.dirty.add(oid, True)
 
     def _settle(self, difference: Difference, settled: set[tuple[int, bytes]]) -> None:

@@ -331,6 +331,18 @@ def test_what_is_told_of_an_object_between_a_listings_look_and_the_log(pair: Pai
     assert pair.differences() == []
 
 
+@pytest.mark.parametrize(("field", "kept"), [("unreadable", True), ("content", False)])
+def test_what_cannot_be_read_keeps_what_the_target_has(pair: Pair, field: str, kept: bool):
+    """A file with several names is made anew, but not if it may stay empty."""
+    before = (pair.replica / "15-a").stat().st_ino
+    held = (pair.replica / "15-a").open("rb")  # or its number would be used again at once
+    Repair(pair).run([Difference(0, b"15-a", field)], {})  # type: ignore[arg-type]
+    pair.settle()
+    assert ((pair.replica / "15-d").stat().st_ino == before) is kept
+    held.close()
+    assert pair.differences() == []
+
+
 def test_it_is_said_what_was_found(pair: Pair, caplog: pytest.LogCaptureFixture):
     """Which bytes, and the names of either side, in the agent's output and in the log's gap."""
     data = bytearray((pair.source / "274432-a").read_bytes())
