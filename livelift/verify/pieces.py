@@ -61,12 +61,13 @@ def piece_of(size: int) -> int:
 
 
 def read_pieces(dir_fd: int, name: bytes, piece: int, cached: Cached | None) -> Pieces | None:
-    """``piece`` 0: as `piece_of` says. ``cached``: what the cache has for this file. None: no regular file is there.
+    """``piece``: at least so many bytes each; `piece_of` has the last word, for the other side has no say in how much
+    memory this takes. ``cached``: what the cache has for this file. None: no regular file is there.
     OSError: it cannot be read."""
     st = os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
     if not stat.S_ISREG(st.st_mode):
         return None
-    piece = piece or piece_of(st.st_size)
+    piece = max(piece, piece_of(st.st_size))
     if st.st_size > LARGEST:
         return Pieces(st.st_size, st.st_nlink, NOT_KEPT, piece, b"")
     kept = NOT_KEPT
@@ -107,7 +108,7 @@ def describe(one: Pieces | None, other: Pieces | None) -> str:
         return "no file on the " + ("source" if one is None else "target")
     words = []
     if max(one.size, other.size) > LARGEST or one.piece != other.piece:
-        words.append("too large to be looked at in pieces")
+        words.append("not looked at in pieces: too large, or too unlike")
     else:
         words.append(_ranges(differing(one, other)))
     if one.names != other.names:

@@ -77,8 +77,20 @@ def test_what_is_no_file_and_what_is_too_large(tmp_path: Path) -> None:
         file.truncate(LARGEST + 1)
     large = pieces(tmp_path, "large")
     assert large.digests == b"" and large.size == LARGEST + 1
-    assert describe(large, large) == "too large to be looked at in pieces"
+    assert describe(large, large) == "not looked at in pieces: too large, or too unlike"
     assert describe(None, large) == "no file on the source" and describe(large, None) == "no file on the target"
+
+
+def test_the_other_side_has_no_say_in_the_memory(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(100_000))
+    fd = os.open(tmp_path, os.O_RDONLY)
+    for piece in (-1, 1, 4096):
+        found = read_pieces(fd, b"file", piece, None)
+        assert found is not None and (found.piece, len(found.digests)) == (4096, 25 * 16)
+    coarse = read_pieces(fd, b"file", 1 << 62, None)
+    assert coarse is not None and len(coarse.digests) == 16
+    assert "too unlike" in describe(found, coarse)
+    os.close(fd)
 
 
 def test_what_was_kept_is_said_and_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
