@@ -21,6 +21,7 @@ import shutil
 import stat
 import sys
 import sysconfig
+import time
 import zipfile
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,6 +35,8 @@ FILE = "LIVELIFT_AGENT_FILE"
 _NEW = ".new-"
 USED = ".used"
 """Locked (shared) by each process that runs from a cache."""
+ENDING = 10.0
+"""Seconds for an agent that has let go of its state to be gone from the cache too: its interpreter has to end."""
 
 
 class RefusedError(Exception):
@@ -124,10 +127,15 @@ def used(cache: Path) -> int:
 
 def forget(cache: Path, fd: int) -> None:
     """Take the cache away, if nobody else runs from it. ``fd``: of `used`."""
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return
+    end = time.monotonic() + ENDING
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return
+            time.sleep(0.1)
     if os.fstat(fd).st_nlink:
         aside = cache.with_name(f".{cache.name}-{os.getpid()}")
         os.rename(cache, aside)  # from here on another process makes one of its own

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+from contextlib import suppress
 from typing import Any
 
 from livelift.cli.common import add_job, add_state, add_verb, print_json
@@ -80,6 +81,9 @@ def run(options: argparse.Namespace) -> int:
             server.finish()
         else:
             shutil.rmtree(path)
+            if os.path.basename(above := os.path.dirname(path)) == "livelift":  # ours, when nothing else is in it
+                with suppress(OSError):
+                    os.rmdir(above)
     os.environ[FORGET] = "1"
     if options.json:
         print_json({"removed": path, "stays_fenced": blocked})

@@ -102,7 +102,7 @@ def test_remove_takes_the_cache_too_unless_somebody_runs_from_it(agent: Path, tm
     fd = front.used(cache)
     done = run(agent, "remove", "--state", states[0], LIVELIFT_CACHE=cache)
     assert done.returncode == 0 and not states[0].exists(), done.stderr
-    assert copies(cache)
+    assert copies(cache), "somebody runs from it, and longer than an agent takes to end"
     os.close(fd)
     done = run(agent, "remove", "--state", states[1], "--dry-run", LIVELIFT_CACHE=cache)
     assert done.returncode == 0 and copies(cache), done.stderr
@@ -112,8 +112,8 @@ def test_remove_takes_the_cache_too_unless_somebody_runs_from_it(agent: Path, tm
 
 
 def test_an_agent_that_is_placed_in_the_state_removes_itself(agent: Path, tmp_path: Path) -> None:
-    state = tmp_path / "state"
-    state.mkdir()
+    state = tmp_path / "livelift/state"
+    state.mkdir(parents=True)
     (state / "job.json").write_text("{}")
     placed = state / "livelift-agent"
     shutil.copy(agent, placed)
@@ -121,6 +121,19 @@ def test_an_agent_that_is_placed_in_the_state_removes_itself(agent: Path, tmp_pa
     done = run(placed, "remove", "--state", state, LIVELIFT_CACHE=state / "cache", LIVELIFT_PYTHON=without)
     assert (done.returncode, done.stdout) == (0, f"removed {state}\n"), done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_agent_that_is_ending_is_waited_for(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    fd, other = front.used(cache), front.used(cache)
+    with ThreadPoolExecutor(1) as pool:
+        gone = pool.submit(front.forget, cache, fd)
+        time.sleep(0.3)
+        assert not gone.done() and cache.exists()
+        os.close(other)
+        gone.result(30)
+    assert not cache.exists()
+    os.close(fd)
 
 
 def test_whoever_comes_while_the_cache_goes_makes_another(tmp_path: Path) -> None:

@@ -191,8 +191,8 @@ in the initramfs is what the new machine starts with."""
 
 def check_nothing_left(source: Machine, target: Machine) -> None:
     """After `livelift remove`. The source stays fenced, by units of ours."""
-    assert left_on(target) == []
-    assert [line for line in left_on(source) if "livelift-handed" not in line] == []
+    left = [line for line in left_on(source) if "livelift-handed" not in line]
+    assert (left, left_on(target)) == ([], []), f"source {left}, target {left_on(target)}"
 
 
 def left_on(machine: Machine) -> list[str]:
