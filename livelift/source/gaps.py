@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from livelift.model.record import Gap, Kind
+from livelift.model.record import Gap, Kind, Link, Record
 from livelift.source.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ class Gaps:
         self._now = now
         self._lock = threading.Lock()
         self._open: dict[int, OpenGap] = {}
+        self._linked: set[int] = set()
         self._numbers = itertools.count(1)
         self.total = 0
         self.openings = 0  # also of those that were open
@@ -52,10 +53,23 @@ class Gaps:
             if fresh or oid > 0:
                 self._journal.put(Kind.GAP, Gap(max(oid, 0), reason, detail))
 
+    def links(self, oid: int) -> None:
+        """The object has several names, and a gap. When that closes, all but the first are said again: a target that
+        has them on different file systems has copies there, made of what the first one held."""
+        with self._lock:
+            self._linked.add(oid)
+
     def close(self, oid: int) -> None:
         with self._lock:
             gap = self._open.pop(oid, None)
-        if gap is not None:
+            linked = oid in self._linked
+            self._linked.discard(oid)
+        if gap is None:
+            return
+        with self._journal.lock:
+            if linked:
+                places = [place for place in self._journal.index.places(oid) if place[0] > 0]
+                self._journal.emit([Record(Kind.LINK, Link(oid, *place, *places[0])) for place in places[1:]])
             self._journal.put(Kind.GAP_CLOSED, Gap(max(oid, 0), gap.reason, gap.detail))
 
     def number(self, oid: int) -> int:
@@ -68,6 +82,7 @@ class Gaps:
         """A gap of everything takes their place."""
         with self._lock:
             self._open = {oid: gap for oid, gap in self._open.items() if oid <= 0}
+            self._linked.clear()
 
     def is_open(self, oid: int) -> bool:
         return oid in self._open

@@ -94,7 +94,8 @@ class Healer:
             # What the target has under this name may have names of other objects as well: it is made anew, and each of
             # its names leads there.
             records.insert(0, Record(Kind.UNLINK, Unlink(oid, *first)))
-        if not attributes.is_dir:
+        if len(there) > 1 and not attributes.is_dir:
+            self._agent.gaps.links(oid)
             records += [Record(Kind.LINK, Link(oid, *place, *first)) for place, _ in there[1:]]
             for parent in {place[0] for place, _ in there}:
                 self._agent.dirty.add(parent, False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -44,12 +45,16 @@ SIZES = (15, 274_432)
 
 
 class Pair:
-    """``exact``: as an in-kernel mode is followed."""
+    """``exact``: as an in-kernel mode is followed. ``elsewhere``: where the target has what is below ``second``."""
 
-    def __init__(self, tmp_path: Path, exact: bool) -> None:
+    def __init__(self, tmp_path: Path, exact: bool, elsewhere: Path | None = None) -> None:
         self.source, self.replica = tmp_path / "source", tmp_path / "replica"
         self.replica.mkdir()
         self.maps = [Map(bytes(self.source), bytes(self.replica))]
+        tops = [self.source]
+        if elsewhere is not None:
+            tops.append(tmp_path / "second")
+            self.maps.append(Map(bytes(tops[1]), bytes(elsewhere)))
         (tmp_path / "spool").mkdir()
         index = TreeIndex(os.fsencode(tmp_path / "index"))
         self.journal = Journal(os.fsencode(tmp_path / "spool"), "00", index, 1 << 30, 64 << 20, lambda why: None)
@@ -57,15 +62,16 @@ class Pair:
         self._emit = self.journal.emit
         self.journal.emit = self._note  # type: ignore[method-assign]
         st = os.stat(self.source)
-        self.root = object_id(0, st.st_ino)
-        self.live = Live(index, self.journal.lock, {self.root: bytes(self.source)}, {st.st_dev: 0}.get, attributes_at)
+        roots = {object_id(0, os.stat(top).st_ino): bytes(top) for top in tops}
+        self.root = next(iter(roots))
+        self.live = Live(index, self.journal.lock, roots, {st.st_dev: 0}.get, attributes_at)
         self.brackets: Brackets[Event] = Brackets()
         self.dirty, self.bulk = Dirty(time.monotonic), Dirty(time.monotonic)
         self.dirty.set_hurry(True)
         self.gaps = Gaps(self.journal, time.monotonic)
-        self.exclusions = Exclusions(self.maps, {}, index, [self.root])
+        self.exclusions = Exclusions(self.maps, {}, index, [*roots])
         self.walker = Walker(
-            self.journal, self.live, self.brackets, self.dirty, self.bulk, self.gaps, lambda: [self.root],
+            self.journal, self.live, self.brackets, self.dirty, self.bulk, self.gaps, lambda: [*roots],
             self.exclusions, 1,
         )  # fmt: skip
         self.follower = Follower(
@@ -96,7 +102,8 @@ class Pair:
         for thread in self._threads:
             thread.start()
         plain = Attributes(0o40755, 0, 0, 0, 0, 0, 0)
-        self.journal.put(Kind.MKDIR, Make(self.root, 0, b"0", plain))
+        for number, root in enumerate(roots):
+            self.journal.put(Kind.MKDIR, Make(root, 0, b"%d" % number, plain))
         self.walker.add(0, True)
         self.settle()
 
@@ -278,6 +285,27 @@ def test_a_name_that_another_file_has_by_now(pair: Pair, size: int):
     (pair.source / "aside").rename(two)
     pair.repair()
     assert pair.differences() == []
+
+
+def test_names_that_are_on_two_file_systems_on_the_target(tmp_path: Path):
+    """The second one is a copy of what the first one holds when the log says so: behind the content, therefore."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "second").mkdir()
+    (tmp_path / "source/a").write_bytes(os.urandom(SIZES[1]))
+    os.link(tmp_path / "source/a", tmp_path / "second/b")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as shared:
+        elsewhere = Path(shared)
+        if os.stat(shared).st_dev == os.stat(tmp_path).st_dev:
+            pytest.skip("/dev/shm is on the same file system as everything")
+        pair = Pair(tmp_path, True, elsewhere)
+        try:
+            (elsewhere / "b").write_bytes(b"wrong")
+            Repair(pair).run([Difference(1, b"b", "size")], {})  # type: ignore[arg-type]
+            pair.settle()
+            assert (elsewhere / "b").read_bytes() == (tmp_path / "source/a").read_bytes()
+            assert pair.differences() == []
+        finally:
+            pair.close()
 
 
 def test_what_only_the_target_has_is_removed(pair: Pair):
