@@ -16,6 +16,8 @@ from livelift.source.times import tell_times
 if TYPE_CHECKING:
     from livelift.source.agent import SourceAgent
 
+PURGE_EVERY = 0.1
+"""Seconds; where nothing is in limbo it is one question to the index."""
 SILENT = 10.0
 """Seconds without a word from the target, which acknowledges every second, after which a cutover is given up."""
 
@@ -33,12 +35,28 @@ class Drain:
                 self._agent.check()
                 self.wait_until(lambda: self._agent.follower.sync(self._agent.capture, 1.0), deadline, "the capture")
                 tell_times(self._agent.journal, self._agent.brackets, self._agent.dirty)
-                self.wait_until(self.is_settled, deadline, "what changed to be read")
+                self._wait_settled(deadline)
                 quiet += 1
                 if not self.is_settled():
                     quiet = 0
         finally:
             self._agent.dirty.set_hurry(False)
+
+    def _wait_settled(self, deadline: float) -> None:
+        """What is to be read below a directory in limbo is not found there before that is claimed or given up, and with
+        a fence nobody else gives it up."""
+        purged = time.monotonic()
+
+        def settled() -> bool:
+            nonlocal purged
+            if self.is_settled():
+                return True
+            if time.monotonic() - purged > PURGE_EVERY:
+                self._agent.house.purge_limbo()
+                purged = time.monotonic()
+            return False
+
+        self.wait_until(settled, deadline, "what changed to be read")
 
     def settle_roughly(self, deadline: float) -> None:
         """Before the fence: the walk is done and little is waiting to be read; a busy workload never gets quieter."""

@@ -539,4 +539,12 @@ FAULTS = [
         "is_racy(small.attributes.ctime, stamp_clock())",
         "source/test_racy.py",
     ),
+    Fault(
+        "a drain waits for what is below a directory that has left",
+        "source/drain.py",
+        "                self._agent.house.purge_limbo()\n",
+        "",
+        "system/test_late.py",
+        "fanotify",
+    ),
 ]

@@ -1,7 +1,7 @@
-"""The command line of Livelift, but content that the kernel told is read anew when its turn comes: late.
+"""The command line of Livelift, but between the fence and the drain it waits for a moment: what a test does meanwhile
+is what the workload did just before the fence, on a machine that has not come to look at it yet.
 
-For the control of the cut tests: with this agent the same tests must find damage. Everything else stays: names, order,
-marks. ``LIVELIFT_LATE``: how many seconds after the write it is read, at least.
+``LIVELIFT_LATE``: a directory; ``reached`` is made in it, and ``go`` is waited for.
 """
 
 from __future__ import annotations
@@ -9,45 +9,22 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Any
+from pathlib import Path
 
 from livelift.cli.main import main
-from livelift.model.record import Kind, Range
-from livelift.ports import Exact
-from livelift.source.agent import SourceAgent
-from livelift.source.live import Gone, Moved
-from livelift.source.told import ToldContent
+from livelift.source.cutting import Cutting
 
-LATE = float(os.environ.get("LIVELIFT_LATE", "0.5"))
-
-agents: list[SourceAgent] = []
-begin, put = SourceAgent.start, ToldContent.put
+drain = Cutting.drain
 
 
-def start(self: SourceAgent, *arguments: Any) -> None:
-    agents.append(self)
-    begin(self, *arguments)
-
-
-def put_late(self: ToldContent, events: list[Exact]) -> None:
-    time.sleep(max(0.0, LATE + events[-1].record.time / 1e9 - time.time()))
-    for event in events:
-        body = event.record.body
-        if agents and event.record.kind is Kind.WRITE and isinstance(body, Range):
-            place = agents[0].journal.index.place(body.oid)
-            if place is None:
-                continue
-            try:
-                fd = agents[0].live.open_file(body.oid, *place)
-            except (Moved, Gone, OSError):
-                continue
-            try:
-                event.record.payload = os.pread(fd, body.length, body.offset).ljust(body.length, b"\0")
-            finally:
-                os.close(fd)
-    put(self, events)
+def drain_later(self: Cutting, deadline: float) -> None:
+    place = Path(os.environ["LIVELIFT_LATE"])
+    (place / "reached").touch()
+    while not (place / "go").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    drain(self, deadline)
 
 
 if __name__ == "__main__":
-    SourceAgent.start, ToldContent.put = start, put_late  # type: ignore[method-assign]
+    Cutting.drain = drain_later  # type: ignore[method-assign]
     sys.exit(main())
