@@ -7,15 +7,20 @@ import os
 import random
 import socket
 import stat
+import sys
 from collections import Counter
 from pathlib import Path
 
 from tests.oracle import syscalls
 
 DEEP = b"beyond-path-max"
+"""Holds the path longer than PATH_MAX: rsync cannot see into it, so its verdict leaves it out."""
 HUGE = b"holes/sparse"
 """Three gibibytes, nearly all of them a hole."""
-"""Holds the path longer than PATH_MAX: rsync cannot see into it, so its verdict leaves it out."""
+
+sys.setrecursionlimit(max(sys.getrecursionlimit(), 20_000))
+"""The judges go down a tree by recursion, and stress-ng's dirdeep may leave one of more than a thousand directories in
+each other. From Python 3.11 on such calls take no C stack."""
 
 _NAMES = (
     b"plain",
