@@ -10,6 +10,7 @@ uses the standard library only and imports nothing of the package before that ha
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import importlib
@@ -17,6 +18,7 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import stat
 import sys
@@ -35,6 +37,8 @@ FILE = "LIVELIFT_AGENT_FILE"
 _NEW = ".new-"
 USED = ".used"
 """Locked (shared) by each process that runs from a cache."""
+OURS = re.compile(r"[0-9a-f]{32}(\.seen)?|\.lock|\.new-.*|\.seen-.*")
+"""Names of what is unpacked, and of what goes with it."""
 ENDING = 10.0
 """Seconds for an agent that has let go of its state to be gone from the cache too: its interpreter has to end."""
 
@@ -126,7 +130,8 @@ def used(cache: Path) -> int:
 
 
 def forget(cache: Path, fd: int) -> None:
-    """Take the cache away, if nobody else runs from it. ``fd``: of `used`."""
+    """Take away what was unpacked, if nobody else runs from it, and the directory if nothing else is in it: an operator
+    may have named one that holds other things. ``fd``: of `used`; who comes meanwhile waits for its lock."""
     end = time.monotonic() + ENDING
     while True:
         try:
@@ -136,10 +141,17 @@ def forget(cache: Path, fd: int) -> None:
             if time.monotonic() > end:
                 return
             time.sleep(0.1)
-    if os.fstat(fd).st_nlink:
-        aside = cache.with_name(f".{cache.name}-{os.getpid()}")
-        os.rename(cache, aside)  # from here on another process makes one of its own
-        shutil.rmtree(aside)
+    if not os.fstat(fd).st_nlink:
+        return
+    for path in cache.iterdir():
+        if OURS.fullmatch(path.name):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    os.unlink(cache / USED)  # last: from here on another process makes one of its own
+    try:
+        os.rmdir(cache)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.ENOENT):
+            raise
 
 
 def unpacked(archive: zipfile.ZipFile, part: dict[str, Any], cache: Path) -> Path:

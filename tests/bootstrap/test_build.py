@@ -111,6 +111,20 @@ def test_remove_takes_the_cache_too_unless_somebody_runs_from_it(agent: Path, tm
     assert list(cache.parent.iterdir()) == []
 
 
+def test_remove_leaves_what_is_not_ours_in_a_cache_that_the_operator_has_named(agent: Path, tmp_path: Path) -> None:
+    home, state = tmp_path / "home", tmp_path / "state"
+    (home / "letters").mkdir(parents=True)
+    (home / "letters/one").write_text("dear")
+    (home / ".profile").write_text("")
+    home.chmod(0o700)
+    state.mkdir()
+    (state / "job.json").write_text("{}")
+    done = run(agent, "remove", "--state", state, LIVELIFT_CACHE=home)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in home.iterdir()) == [".profile", "letters"]
+    assert (home / "letters/one").read_text() == "dear"
+
+
 def test_an_agent_that_is_placed_in_the_state_removes_itself(agent: Path, tmp_path: Path) -> None:
     state = tmp_path / "livelift/state"
     state.mkdir(parents=True)
