@@ -28,6 +28,8 @@ FENCED = ("cut", "handed", "served")
 STAYS = f"""
 this machine stays fenced: after a reboot it starts nothing but network and ssh ({block.TARGET}).
 To use it for something else: systemctl set-default multi-user.target"""
+FORGET = "LIVELIFT_FORGET"
+"""As `livelift.bootstrap.front` has it, which cannot be loaded on Windows: what was unpacked goes behind this verb."""
 MARKS = ("source.json", "job.json")
 STOPPING = 60.0
 """Seconds that an agent has to end: its threads finish what they hold, the log is flushed."""
@@ -42,9 +44,6 @@ def register(verbs: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    # Not above: it needs Linux, and this module is loaded on Windows too. Not below: what this runs from may be gone.
-    from livelift.bootstrap.front import FORGET
-
     path = os.path.abspath(options.state)
     directory = os.fsencode(path)
     if not any(os.path.exists(os.path.join(path, mark)) for mark in MARKS):
