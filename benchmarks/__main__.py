@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks import capture, changes, closing, copies, delta, pgbench, registry, report
+from benchmarks import capture, changes, closing, copies, delta, draining, pgbench, registry, report
 from benchmarks.accounting import is_root
 from benchmarks.copies import Bench
 from benchmarks.peers import LIVELIFT
@@ -21,6 +21,7 @@ CASES: dict[str, Callable[[Bench], Iterator[report.Row]]] = {
     "delta": delta.run_delta,
     "changes": changes.run_changes,
     "capture": capture.run_capture,
+    "drain": draining.run_drain,
     "pgbench": pgbench.run_pgbench,
     "closing": closing.run_closing,
     "registry": registry.run_registry,

@@ -133,6 +133,18 @@ def ordered(capture: Capture) -> Ordered | None:
     return cast(Ordered, capture) if hasattr(capture, "passed") else None
 
 
+class Ring(Protocol):
+    """What a capture offers besides, if what nobody takes in time is lost to it."""
+
+    def filled(self) -> float:
+        """The part of its room that waits to be read, 0 to 1. From any thread."""
+
+
+def filled(capture: Capture) -> float:
+    """Of a capture without such a room 0."""
+    return cast(Ring, capture).filled() if hasattr(capture, "filled") else 0.0
+
+
 class TreeView(Protocol):
     """The tree as the log has described it so far: the fold of all records. What the target will hold at this LSN."""
 

@@ -53,11 +53,12 @@ class Database:
         with self._lock:
             self._connection.executescript(text)
 
-    def write_blob(self, table: str, column: str, row: int, offset: int, data: bytes) -> None:
-        """In place: the value keeps its length."""
+    def write_blob(self, table: str, column: str, row: int, parts: Iterable[tuple[int, bytes]]) -> None:
+        """In place, (offset, bytes) each: the value keeps its length."""
         with self._lock, self._connection.blobopen(table, column, row) as blob:
-            blob.seek(offset)
-            blob.write(data)
+            for offset, data in parts:
+                blob.seek(offset)
+                blob.write(data)
 
     def close(self) -> None:
         """What was not committed is forgotten."""

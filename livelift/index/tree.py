@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from livelift.errors import CorruptError
 from livelift.index.database import Database
+from livelift.index.growth import changes
 from livelift.index.untimed import Untimed
 from livelift.log.segment import REMEDY
 from livelift.merge.blocks import DIGEST
@@ -207,7 +208,7 @@ class TreeIndex:
             if record.lsn > self.lsn:
                 self.apply([record])
                 if isinstance(record.body, Range) and Kind.WRITE <= record.kind < Kind.REFLINK:
-                    self.wrote(record.kind, record.body)
+                    self.wrote([(record.kind, record.body)])
                 if isinstance(record.body, Range | Reflink) or record.kind is Kind.FILE:
                     self.drop_blocks(getattr(record.body, "oid", 0))
 
@@ -326,31 +327,23 @@ class TreeIndex:
         row = self._db.execute("SELECT length(digests) FROM blocks WHERE oid=?", (oid,)).fetchone()
         room = row[0] - first * DIGEST if row else 0
         if room > 0:
-            self._db.write_blob("blocks", "digests", oid, first * DIGEST, digests[:room])
+            self._db.write_blob("blocks", "digests", oid, [(first * DIGEST, digests[:room])])
 
     def drop_blocks(self, oid: int) -> None:
         self._db.execute("DELETE FROM blocks WHERE oid=?", (oid,))
 
-    def wrote(self, kind: Kind, body: Range | Reflink) -> None:
-        """An in-kernel mode's record changed the target's content without a reading: the size follows, the digests of
-        the blocks that it touched are unknown, and the stamp is not trusted. Else a file that went A, B, A, or grew and
-        was cut again, would look unchanged to the next reading."""
-        oid, first, end = body.oid, body.offset, body.offset + body.length
-        size, value = "max(size, ?)", end
-        if kind is Kind.TRUNCATE:
-            size, value, end = "?", body.offset, 1 << 62
-        elif kind is Kind.COLLAPSE or kind is Kind.INSERT:
-            size, value, end = "size + ?", -body.length if kind is Kind.COLLAPSE else body.length, 1 << 62
-        elif kind is Kind.PUNCH or (isinstance(body, Range) and body.flags):
-            value = 0
-        self._db.execute(f"UPDATE entry SET size={size}, ctime=0 WHERE oid=? AND size>=0", (value, oid))
-        row = self._db.execute("SELECT block, length(digests) FROM blocks WHERE oid=?", (oid,)).fetchone()
-        if row is None:
-            return
-        block, length = row
-        start, stop = first // block * DIGEST, min(-(-end // block) * DIGEST, length)
-        if start < stop:
-            self._db.write_blob("blocks", "digests", oid, start, _UNKNOWN * ((stop - start) // DIGEST))
+    def wrote(self, told: Iterable[tuple[Kind, Range | Reflink]]) -> None:
+        """Records of an in-kernel mode, in order, changed the target's content without a reading: the size follows, the
+        digests of the blocks that they touched are unknown, and the stamp is not trusted. Else a file that went A, B,
+        A, or grew and was cut again, would look unchanged to the next reading."""
+        for oid, size, value, spans in changes(told):
+            self._db.execute(f"UPDATE entry SET size={size}, ctime=0 WHERE oid=? AND size>=0", (value, oid))
+            row = self._db.execute("SELECT block, length(digests) FROM blocks WHERE oid=?", (oid,)).fetchone()
+            if row is not None:
+                block, length = row
+                ends = [(first // block * DIGEST, min(-(-end // block) * DIGEST, length)) for first, end in spans]
+                parts = [(start, _UNKNOWN * ((stop - start) // DIGEST)) for start, stop in ends if start < stop]
+                self._db.write_blob("blocks", "digests", oid, parts)
 
     def meta(self, key: str) -> int:
         row = self._db.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()

@@ -16,7 +16,7 @@ Everything else that does not fit is damage.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from blake3 import blake3
@@ -102,10 +102,13 @@ def seal_segment(header: bytes, chain: bytes) -> bytes:
     return blake3(header + chain).digest()
 
 
-def pack_frame(before: bytes, first_lsn: int, count: int, heads: bytes, blob: Buffer) -> tuple[bytes, bytes]:
+def pack_frame(
+    before: bytes, first_lsn: int, count: int, heads: bytes, blobs: Sequence[Buffer]
+) -> tuple[bytes, bytes]:
     """(frame header, new chain value)."""
-    chain = _link(before, first_lsn, count, heads, blob)
-    raw = _FRAME.pack(FRAME_MAGIC, first_lsn, count, len(heads), len(blob), chain, 0)[:-4]
+    size = sum(map(len, blobs))
+    chain = _link(before, first_lsn, count, heads, blobs, size)
+    raw = _FRAME.pack(FRAME_MAGIC, first_lsn, count, len(heads), size, chain, 0)[:-4]
     return raw + _CRC.pack(crc32c(raw)), chain
 
 
@@ -121,7 +124,7 @@ def unpack_frame(raw: bytes, offset: int, before: bytes) -> Frame | None:
 
 def check_frame(frame: Frame, heads: bytes, blob: Buffer, name: str) -> None:
     """CorruptError unless these are the bytes that were written here, behind those that were written before."""
-    if _link(frame.before, frame.first_lsn, frame.records, heads, blob) != frame.chain:
+    if _link(frame.before, frame.first_lsn, frame.records, heads, [blob], len(blob)) != frame.chain:
         raise _corrupt(name, frame.offset, f"hash chain broken, first lost LSN {frame.first_lsn}")
 
 
@@ -153,11 +156,12 @@ def frames_of(
         offset, expected, chain = frame.end, frame.last_lsn + 1, frame.chain
 
 
-def _link(before: bytes, first_lsn: int, count: int, heads: bytes, blob: Buffer) -> bytes:
-    digest = blake3(before + _LENGTHS.pack(first_lsn, count, len(heads), len(blob)))
+def _link(before: bytes, first_lsn: int, count: int, heads: bytes, blobs: Sequence[Buffer], size: int) -> bytes:
+    digest = blake3(before + _LENGTHS.pack(first_lsn, count, len(heads), size))
     digest.update(heads)
-    if len(blob):
-        digest.update(blob)
+    for blob in blobs:
+        if len(blob):
+            digest.update(blob)
     return digest.digest(16)
 
 

@@ -49,7 +49,7 @@ class Cuts:
         order = ordered(agent.capture)
         if order is not None:
             agent.journal.position = order.produced
-            agent.follower.exact = True
+            agent.follower.told.exact = True
             agent.changes.follow_exactly()
 
     def run(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:

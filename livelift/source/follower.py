@@ -15,8 +15,9 @@ from livelift.merge.names import Emit, Forget, Namer, ReadContent, Seen, Step, W
 from livelift.merge.told import as_named
 from livelift.model.entry import stamp_of
 from livelift.model.record import Changed, Link, Make, Range, Record, Reflink, Rename, SetAttributes, Unlink, Xattr
-from livelift.ports import Capture, Event, Exact, Lost, Named, Op, Synced, ordered
+from livelift.ports import Capture, Event, Exact, Lost, Named, Op, Synced, filled, ordered
 from livelift.ports import Dirty as DirtyEvent
+from livelift.source.arrivals import Arrivals
 from livelift.source.dirty import Dirty
 from livelift.source.gaps import Gaps
 from livelift.source.in_order import InOrder
@@ -28,7 +29,14 @@ from livelift.source.told import ToldContent
 PACE = 0.005
 """Seconds that events may gather before they are processed: a thousand changes a second cost two hundred wake-ups."""
 
+MANY = 32
+"""Events of one read behind which the next follows at once: more come in PACE, and a ring of 64 KiB writes fills in a
+tenth of a second."""
+
 log = logging.getLogger(__name__)
+
+PRESSED = 0.1
+"""The part of the capture's ring that may wait before who can wait gives way (`Follower.pressed`)."""
 
 LOST_AGAIN = 5.0
 """Seconds between two walks of one directory that the capture cannot follow (no watch left): each would fail again."""
@@ -64,11 +72,10 @@ class Follower:
         self._lost_at: dict[int, float] = {}  # directories walked because the capture lost them, and when
         self._walk_at: dict[int, float] = {}
         self._unseen: set[int] = set()  # directories in limbo, or below, in which something happened
-        self._synced = threading.Condition()
-        self._token = 0
-        self._reported = 0
+        self._arrivals = Arrivals()
         self.events = 0
         self.failure: BaseException | None = None
+        self.pressed = False  # what is captured comes faster than it is taken: whoever can wait gives way
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
@@ -84,7 +91,8 @@ class Follower:
                 log.exception("capture failed")
                 self._gaps.open(0, "capture failed", str(error))
                 return
-            if events:
+            self.pressed = filled(capture) > PRESSED
+            if 0 < len(events) < MANY:
                 stop.wait(PACE)  # what comes meanwhile is read together
             if events or self._later or self._unseen or self._walk_at:
                 self.process(events)
@@ -119,9 +127,7 @@ class Follower:
             elif isinstance(event, Lost):
                 self._lost(event)
             elif isinstance(event, Synced):
-                with self._synced:
-                    self._reported = max(self._reported, event.token)
-                    self._synced.notify_all()
+                self._arrivals.reported(event.token)
             else:
                 self._exact(event)
         if told:
@@ -153,15 +159,6 @@ class Follower:
                     self.walk(oid, False)
 
     @property
-    def exact(self) -> bool:
-        """The capture tells everything in order, and says nothing twice."""
-        return self.told.exact
-
-    @exact.setter
-    def exact(self, exact: bool) -> None:
-        self.told.exact = exact
-
-    @property
     def waits(self) -> bool:
         """True while names wait to be looked at again: what is in limbo may be behind one of them."""
         return bool(self._later)
@@ -174,12 +171,9 @@ class Follower:
 
     def sync(self, capture: Capture, timeout: float) -> bool:
         """Everything that happened before this call has been processed."""
-        with self._synced:
-            self._token += 1
-            token = self._token
+        token = self._arrivals.ask()
         capture.sync(token)
-        with self._synced:
-            return self._synced.wait_for(lambda: self._reported >= token or self.failure is not None, timeout)
+        return self._arrivals.wait(token, lambda: self.failure is not None, timeout)
 
     # -- names -------------------------------------------------------------------------------------------------------
 
@@ -251,7 +245,8 @@ class Follower:
             for parent, name in reversed(places):  # the new place first: what moved is then no longer at the old one
                 seen = self._live.look(parent, name)
                 self.settle(parent, name, seen, event.time)
-                if seen is not None and (event.op is Op.TOUCHED or self.exact):  # or told of what had its number before
+                # Or told of what had its number before.
+                if seen is not None and (event.op is Op.TOUCHED or self.told.exact):
                     known = index.known(parent, name)
                     a = seen.attributes
                     if known is not None and stamp_of(a) != known.stamp:

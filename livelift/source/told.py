@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from livelift.index.tree import Known
 from livelift.merge.brackets import Brackets
 from livelift.model.record import Changed, Kind, Range, Record, Reflink, SetAttributes, Xattr
 from livelift.ports import Dirty as DirtyEvent
@@ -73,6 +74,7 @@ class ToldContent:
         with self._journal.lock:
             index = self._journal.index
             records: list[Record] = []
+            found: dict[int, tuple[int, Known] | None] = {}  # no name changes while the lock is held
             for event in events:
                 record, body = event.record, event.record.body
                 assert isinstance(body, Content)
@@ -81,14 +83,14 @@ class ToldContent:
                 if record.kind in SHIFTS and not self._as_then(body.oid):
                     self._dirty.add(body.oid, True, record.time)
                     continue
-                located = self._located(body)
+                if body.oid not in found:
+                    found[body.oid] = index.entry(body.oid)
+                located = self._located(body, found[body.oid])
                 if located is not None:
                     record.body = located
                     records.append(record)
             lost = self._journal.emit(records, late=False) if records else []
-            for record in records:
-                if isinstance(record.body, Range | Reflink):
-                    index.wrote(record.kind, record.body)
+            index.wrote((r.kind, r.body) for r in records if isinstance(r.body, Range | Reflink))
             if self.exact:
                 for oid in {record.body.oid for record in records}:  # type: ignore[union-attr]
                     self._dirty.add(oid, False, delay=TIMES)
@@ -96,25 +98,26 @@ class ToldContent:
                 self._gaps.open(oid, "spool full")
                 self._dirty.add(oid, True, records[-1].time, delay=1.0)
 
-    def _located(self, body: Content) -> Content | None:
+    def _located(self, body: Content, entry: tuple[int, Known] | None) -> Content | None:
         """With the locator that is right now; None if the target has no such object, or it is read again instead."""
-        index = self._journal.index
-        place = index.place(body.oid)
+        if entry is None:
+            return None
+        parent, known = entry
         # Content of a new file may come before the removal of what had its inode number.
-        if place is None or (isinstance(body, Range | Reflink) and index.type_of(body.oid) != stat.S_IFREG):
+        if isinstance(body, Range | Reflink) and stat.S_IFMT(known.mode) != stat.S_IFREG:
             return None
         # Told of what got this inode number: its name waits to be looked at, with its attributes. The index must not
         # take another type for what the target has.
-        if isinstance(body, Changed) and body.mode is not None and stat.S_IFMT(body.mode) != index.type_of(body.oid):
+        if isinstance(body, Changed) and body.mode is not None and stat.S_IFMT(body.mode) != stat.S_IFMT(known.mode):
             return None
         if not isinstance(body, Reflink):
-            return msgspec.structs.replace(body, parent=place[0], name=place[1])
-        source = index.place(body.source_oid)
+            return msgspec.structs.replace(body, parent=parent, name=known.name)
+        source = self._journal.index.place(body.source_oid)
         if source is None or self._brackets.is_open(body.source_oid) or not self._as_then(body.oid, body.source_oid):
             self._dirty.add(body.oid, True)
             return None
         return msgspec.structs.replace(
-            body, parent=place[0], name=place[1], source_parent=source[0], source_name=source[1]
+            body, parent=parent, name=known.name, source_parent=source[0], source_name=source[1]
         )
 
     def _as_then(self, *oids: int) -> bool:

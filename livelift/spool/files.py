@@ -29,6 +29,11 @@ SUFFIX = b".seg"
 _INDEX_EVERY = 64 * 1024
 """Bytes between two indexed frames: a lookup walks at most that far, and 1 GiB of one-record frames indexes in 3 MB."""
 
+_PARTS = 512
+_PART = 16 * 1024
+"""Payloads of this size on the average, and so many of them (the kernel takes 1024, IOV_MAX), are written as they are:
+one more copy of 64 KiB writes at a disk's speed is felt."""
+
 
 class Spot(NamedTuple):
     """Where a frame begins and the chain's value ahead of it: enough to read on from there."""
@@ -120,16 +125,18 @@ class SegmentFile:
 
     def append(self, batch: Batch) -> None:
         """Write a batch as the next frame. OSError: the file is as it was before."""
-        blob: Buffer = batch.blobs[0] if len(batch.blobs) == 1 else b"".join(batch.blobs)
-        head, chain = pack_frame(self.chain, batch.first_lsn, batch.count, batch.heads, blob)
+        blobs, size = batch.blobs, batch.payload_size
+        if len(blobs) > _PARTS or size < len(blobs) * _PART:
+            blobs = [b"".join(blobs)]  # many small ones cost more than a copy
+        head, chain = pack_frame(self.chain, batch.first_lsn, batch.count, batch.heads, blobs)
         try:
-            write_all(self.fd, [head, batch.heads, blob] if blob else [head, batch.heads], self.size)
+            write_all(self.fd, [head, batch.heads, *blobs], self.size)
         except OSError:
             os.ftruncate(self.fd, self.size)
             raise
         self.dirty = True
         self._publish(
-            Frame(self.size, batch.first_lsn, batch.count, len(batch.heads), len(blob), self.chain, chain)
+            Frame(self.size, batch.first_lsn, batch.count, len(batch.heads), size, self.chain, chain)
         )
 
     def spot(self, lsn: int) -> Spot:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from livelift.model.entry import object_id
 from livelift.ports import Capture, Event, Synced, WatchedVolume
-from tests.loopfs import loop_filesystem
+from tests.loopfs import loop_filesystem, unmount
 
 FSTYPES = ("ext4", "xfs", "btrfs", "tmpfs")
 
@@ -23,15 +24,27 @@ def volume_at(path: Path, fstype: str, index: int = 1) -> WatchedVolume:
     return WatchedVolume(index, os.fsencode(path), fstype, os.stat(path).st_dev)
 
 
+@contextmanager
+def _memory() -> Iterator[Path]:
+    """Of its own where that is allowed: what others do in /dev/shm is reported as well."""
+    if os.geteuid():
+        yield Path("/dev/shm")
+        return
+    with tempfile.TemporaryDirectory(prefix="livelift-capture-") as name:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "livelift", name], check=True)
+        try:
+            yield Path(name)
+        finally:
+            subprocess.run(["umount", name], check=True)
+
+
 @pytest.fixture(scope="module", params=FSTYPES)
 def file_system(request: pytest.FixtureRequest) -> Iterator[WatchedVolume]:
     with ExitStack() as undo:
         if request.param == "tmpfs":
-            path = Path(tempfile.mkdtemp(prefix="livelift-capture-", dir="/dev/shm"))
-            undo.callback(shutil.rmtree, path)
-            mountpoint = Path("/dev/shm")
+            mountpoint = undo.enter_context(_memory())
         else:
-            path = mountpoint = undo.enter_context(loop_filesystem(request.param))
+            mountpoint = undo.enter_context(loop_filesystem(request.param))
         yield volume_at(mountpoint, request.param)
 
 
@@ -49,7 +62,7 @@ def here(volume: WatchedVolume) -> Iterator[Path]:
 
 
 class Reader:
-    """Runs changes and answers which events they caused, below one directory only (others use /dev/shm as well)."""
+    """Runs changes and answers which events they caused, below one directory only (others may use the volume)."""
 
     def __init__(self, capture: Capture, volume: WatchedVolume) -> None:
         self.capture = capture

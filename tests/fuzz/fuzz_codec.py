@@ -123,7 +123,7 @@ def test_segment_damaged(data: st.DataObject, batches: list[list[Record]], last:
     for records in batches:
         batch = make_batch(strategies.numbered(records, lsn))
         blob = b"".join(batch.blobs)
-        head, chain = pack_frame(chain, lsn, batch.count, batch.heads, blob)
+        head, chain = pack_frame(chain, lsn, batch.count, batch.heads, [blob])
         good += head + batch.heads + blob
         lsn += batch.count
         originals += records

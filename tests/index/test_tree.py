@@ -307,7 +307,7 @@ def test_a_record_of_an_in_kernel_mode_leaves_nothing_to_be_trusted(index, kind,
     """Blocks of ten bytes: what it touched is unknown, what it did not touch is as it was."""
     index.apply([Record(Kind.BASE_FILE, BaseFile(7, 2, b"f", Attributes(FILE, 0, 0, 30, 5, 0, 5)))])
     index.set_blocks(7, 10, b"".join(bytes([n]) * 16 for n in range(1, 5)))
-    index.wrote(kind, body)
+    index.wrote([(kind, body)])
     assert index.of(7).stamp == Stamp(size, 5, 0)
     block, digests = index.blocks(7)
     known = [digests[n * 16 : n * 16 + 16] == bytes([n + 1]) * 16 for n in range(4)]
@@ -317,7 +317,7 @@ def test_a_record_of_an_in_kernel_mode_leaves_nothing_to_be_trusted(index, kind,
 
 def test_a_file_whose_content_is_not_known_stays_so(index):
     index.apply([make(7, 2, b"f")])
-    index.wrote(Kind.WRITE, wrote(Kind.WRITE, 0, 8))
+    index.wrote([(Kind.WRITE, wrote(Kind.WRITE, 0, 8))])
     assert index.unsure_of(7)
 
 

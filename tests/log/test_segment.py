@@ -32,7 +32,7 @@ def build(frames: int = 3, header: SegmentHeader = HEADER) -> tuple[bytes, list[
         batch = make_batch(
             [Record(Kind.WRITE, Range(7, 2, b"f", lsn, 3), b"abc", lsn=lsn) for lsn in (first, first + 1)]
         )
-        head, chain = pack_frame(chain, batch.first_lsn, batch.count, batch.heads, b"".join(batch.blobs))
+        head, chain = pack_frame(chain, batch.first_lsn, batch.count, batch.heads, batch.blobs)
         data += head + batch.heads + b"".join(batch.blobs)
         ends.append(len(data))
     return data, ends
@@ -127,7 +127,7 @@ def test_another_format_is_a_version_error() -> None:
 
 def test_a_frame_that_claims_more_than_the_file_has_is_not_read() -> None:
     data, _ = build(0)
-    head, _ = pack_frame(chain_start(data), 10, 1, b"h", b"")
+    head, _ = pack_frame(chain_start(data), 10, 1, b"h", [])
     huge = bytearray(head)
     huge[16:24] = b"\xff" * 8  # heads_len and blob_len: 8 GiB
     huge[-4:] = crc32c(bytes(huge[:-4])).to_bytes(4, "little")

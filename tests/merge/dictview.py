@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from livelift.index.tree import Known
 from livelift.model.entry import Stamp, stamp_of
 from livelift.model.record import (
     BaseFile,
@@ -59,6 +60,13 @@ class DictIndex:
     def of(self, oid: int) -> Row | None:
         place = self.place(oid)
         return self.rows[place] if place else None
+
+    def entry(self, oid: int) -> tuple[int, Known] | None:
+        place = self.place(oid)
+        if place is None:
+            return None
+        row = self.rows[place]
+        return place[0], Known(place[1], oid, row.mode, row.stamp)
 
     def which(self, oids: list[int]) -> set[int]:
         return set(oids) & {row.oid for row in self.rows.values()}
@@ -134,7 +142,11 @@ class DictIndex:
                 if record.elided:
                     self.stamp(oid, NEVER)
 
-    def wrote(self, kind: Kind, body: Range | Reflink) -> None:
+    def wrote(self, told: Iterable[tuple[Kind, Range | Reflink]]) -> None:
+        for kind, body in told:
+            self._wrote(kind, body)
+
+    def _wrote(self, kind: Kind, body: Range | Reflink) -> None:
         row = self.of(body.oid)
         if row is None or row.stamp.size < 0:
             return

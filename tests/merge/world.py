@@ -163,7 +163,7 @@ class World:
             self.walk,
             lambda parent, name: True,
         )
-        self.ordered = self.follower.exact = ordered
+        self.ordered = self.follower.told.exact = ordered
         self.told = self.passed = 0  # events of the capture so far, and those that the follower has had
         self.pictures: dict[int, dict[bytes, Any]] = {}  # of the live tree, behind so many events
         self.cuts = 0

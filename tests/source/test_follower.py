@@ -11,6 +11,7 @@ from livelift.merge.names import Seen
 from livelift.model.record import Kind, Link, Make, Range, Record, Reflink, Rename, SetAttributes, Unlink, Xattr
 from livelift.ports import Dirty as DirtyEvent
 from livelift.ports import Exact, Lost, Named, Op, Synced
+from livelift.source.follower import MANY
 from tests.merge.world import ROOT, World
 from tests.source.fakes import file
 
@@ -109,6 +110,50 @@ def test_an_old_token_does_not_answer_a_new_question(world):
             world.follower.process([Synced(token - 1)])
 
     assert not world.follower.sync(Old(), 0.05)
+
+
+# -- a ring that fills -------------------------------------------------------------------------------------------------
+
+
+class Ring(FakeCapture):
+    """Reads until there is nothing more; says how full it was after each."""
+
+    def __init__(self, stop: threading.Event, *reads: tuple[int, float]) -> None:
+        super().__init__()
+        self.left, self.full, self.stop = list(reads), 0.0, stop
+
+    def read(self, timeout: float) -> list:
+        if not self.left:
+            self.stop.set()
+            return []
+        count, self.full = self.left.pop(0)
+        return [Synced(0)] * count
+
+    def filled(self) -> float:
+        return self.full
+
+
+def test_who_can_wait_is_told_when_the_ring_fills_faster_than_it_is_emptied(world):
+    stop = threading.Event()
+    world.follower.run(Ring(stop, (1, 0.5)), stop)
+    assert world.follower.pressed
+    stop = threading.Event()
+    world.follower.run(Ring(stop, (1, 0.5), (1, 0.01)), stop)
+    assert not world.follower.pressed
+
+
+def test_only_few_events_wait_for_company(world):
+    class Stop(threading.Event):
+        waits = 0
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.waits += 1
+            return False
+
+    for count, waits in ((1, 1), (MANY - 1, 1), (MANY, 0)):
+        stop = Stop()
+        world.follower.run(Ring(stop, (count, 0.0)), stop)
+        assert stop.waits == waits, count
 
 
 # -- brackets ----------------------------------------------------------------------------------------------------------

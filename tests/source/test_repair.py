@@ -84,7 +84,7 @@ class Pair:
             lambda oid, place: None,
         )  # fmt: skip
         if exact:
-            self.follower.exact = True
+            self.follower.told.exact = True
             self.changes.follow_exactly()
         self.healer = Healer(self)  # type: ignore[arg-type]
         self.target = Answerer(bytes(tmp_path), self.maps)
@@ -351,7 +351,7 @@ def test_what_is_told_of_an_object_between_a_listings_look_and_the_log(pair: Pai
             oid = object_id(0, link.lstat().st_ino)
             told = Exact(Record(Kind.CHANGED, Changed(oid, 0, b"", None, None, None, 5, 7)))
             hint = DirtyEvent(oid, False, job.oid, name, b"", 0)
-            pair.follower.process([told if pair.follower.exact else hint])
+            pair.follower.process([told if pair.follower.told.exact else hint])
 
     pair.walker.names._see = see_and_change  # type: ignore[method-assign]
     pair.walker.add(0, True)

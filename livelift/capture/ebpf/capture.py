@@ -106,6 +106,12 @@ class EbpfSyscallCapture:
             self._names = None
         self._poll = select.poll()
 
+    def filled(self) -> float:
+        """As `Stream.filled` (`livelift.ports.Ring`)."""
+        if self._stream is None:
+            raise StateError("the capture is not started, or closed")
+        return self._stream.filled()
+
     def counters(self) -> dict[str, int]:
         """As `Stream.counters`."""
         if self._stream is None:

@@ -151,6 +151,10 @@ class EbpfFexitCapture:
             self._bell = -1
         self._poll = select.poll()
 
+    def filled(self) -> float:
+        """As `Stream.filled` (`livelift.ports.Ring`)."""
+        return self._running().filled()
+
     def counters(self) -> dict[str, int]:
         """As `Stream.counters`."""
         return self._running().counters()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -13,8 +15,15 @@ from livelift.capture.ebpf.records import decode
 from livelift.platform.linux.bpf import BpfObject, Ring
 from livelift.ports import Lost, WatchedVolume
 
-RING: Final = 32 << 20
-"""Bytes of the ring: 0.3 s of 64 KiB writes at 100 MB/s, twice over. Kernel memory, taken as a whole at the start."""
+
+def room(memory: int) -> int:
+    """Bytes of the ring on a machine with so many bytes of memory: about a hundredth of them, a power of two. 32 MiB
+    are 0.3 s of 64 KiB writes at 100 MB/s. Kernel memory, taken as a whole at the start."""
+    wanted = min(max(memory // 128, 32 << 20), 128 << 20)
+    return 1 << (wanted.bit_length() - 1)
+
+
+RING: Final = room(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 LOST: Final = 65536
 """Objects of which the kernel can remember that a record was dropped, before everything is read again."""
@@ -23,6 +32,11 @@ BATCH: Final = 8 << 20
 MOST: Final = 4096
 """Bytes and records taken out of the ring in one read: bounds our memory, beside the ring itself, and the time until
 whoever waits for a moment between two reads has one."""
+
+TURN: Final = 0.001
+"""Seconds for which another thread computes at most before the one that empties the ring has its turn again. Beside one
+that computes all the time, with the ten milliseconds that are better for a first copy (`cli.common.tune_interpreter`)
+a batch waits longer than it works: 64 KiB writes at 400 MB/s would fill the ring."""
 
 BUSY: Final = 0.001
 """Seconds until another look at a record that a program on another CPU is still writing."""
@@ -49,6 +63,7 @@ class Stream:
         choose: Callable[[BpfObject], list[str]],
     ) -> None:
         self.order = Order()
+        self._size = ring
         self._boot = 0
         self._boot_at = -_CLOCK
         self.programs = open_object(flavour)
@@ -64,6 +79,7 @@ class Stream:
                 self._ring = Ring(self.programs.map("ring"))
 
             run(self.programs, attached, prepare)
+            sys.setswitchinterval(TURN)
         except BaseException:
             self.close()
             raise
@@ -79,6 +95,10 @@ class Stream:
 
     def consumed(self) -> int:
         return self._ring.consumed()
+
+    def filled(self) -> float:
+        """The part of the ring that waits to be read."""
+        return (self.produced() - self.consumed()) / self._size
 
     def take(self, now: float) -> list[Out]:
         """The next events in order. ``now``: monotonic seconds."""

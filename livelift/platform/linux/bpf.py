@@ -74,6 +74,10 @@ class _Library:
         for name, (result, arguments) in _FUNCTIONS.items():
             function = getattr(self._handle, name)
             function.restype, function.argtypes = result, arguments
+        # Keeps the interpreter while it runs, which is not long (`Ring.take`): each record is a call back into it, and
+        # beside a thread that computes each of them would wait for its turn anew.
+        self.consume = ctypes.PyDLL("libbpf.so.1").ring_buffer__consume
+        self.consume.restype, self.consume.argtypes = _FUNCTIONS["ring_buffer__consume"]
         self._handle.libbpf_set_print(ctypes.cast(self._print, POINTER))
 
     def _listen(self, level: int, template: int, arguments: int) -> int:
@@ -278,11 +282,9 @@ class Ring:
         self._got = []
         self._room = size
         self._most = most
-        try:
-            self._lib.call("ring_buffer__consume", self._ring)
-        except OSError as error:
-            if error.errno != errno.ECANCELED:
-                raise
+        result = self._lib.consume(self._ring)
+        if result < 0 and result != _STOP:
+            raise OSError(-result, f"ring_buffer__consume: {os.strerror(-result)}")
         return self._got
 
     def close(self) -> None:

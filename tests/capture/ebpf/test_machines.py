@@ -14,6 +14,7 @@ ROUNDS = 20_000
 """Of the ordering test: twice as many positions on each file system."""
 
 HERE = Path(__file__).parent
+FILES = [HERE / name for name in ("test_fexit.py", "test_loss.py", "test_detach.py")]
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(5000)]
 
@@ -38,8 +39,8 @@ def under(suite: str, rounds: int, *options: str | Path) -> list[str]:
 @pytest.mark.long
 @pytest.mark.parametrize("suite", ["bullseye", "bookworm", "trixie", "trixie-arm64"])
 def test_mode_ebpf_under_a_debian_kernel(suite: str) -> None:
-    """Linux 5.10, 6.1 and 6.12, the last one on arm64 too: all of test_fexit.py, and the losses."""
-    said = under(suite, ROUNDS, HERE / "test_fexit.py", HERE / "test_loss.py", "-k", "not tmpfs")
+    """Linux 5.10, 6.1 and 6.12, the last one on arm64 too: all of test_fexit.py, the losses, and what is left."""
+    said = under(suite, ROUNDS, *FILES, "-k", "not tmpfs")
     for fstype in ("ext4", "xfs") if suite == "bullseye" else ("ext4", "xfs", "btrfs"):
         assert any(line.endswith(f"{fstype}: {2 * ROUNDS} positions, 0 violations") for line in said)
 

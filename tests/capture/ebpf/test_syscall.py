@@ -5,10 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import random
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -279,57 +276,3 @@ def test_asked_for_by_name_and_judged_by_what_arrived(volume: WatchedVolume, her
         pytest.skip(f"ebpf-syscall: {error.args[0]}")
     assert capture.name == choice.name == "ebpf-syscall"
     assert choose([volume])[1].name != "ebpf-syscall", "auto stays with what is proven"
-
-
-CHILD = """
-import os, sys, time
-from livelift.capture.ebpf.capture import EbpfSyscallCapture
-from livelift.ports import WatchedVolume
-capture = EbpfSyscallCapture()
-path = sys.argv[1].encode()
-capture.start([WatchedVolume(1, path, "", os.stat(path).st_dev)], lambda _: False)
-print("started", flush=True)
-time.sleep(60)
-"""
-
-
-def programs_of(process: int) -> set[int]:
-    """Kernel ids of the BPF programs that a process holds (proc(5), fdinfo)."""
-    found = set()
-    for fd in os.listdir(f"/proc/{process}/fd"):
-        try:
-            info = Path(f"/proc/{process}/fdinfo/{fd}").read_text()
-        except FileNotFoundError:  # that of this very listing
-            continue
-        found |= {int(line.split()[1]) for line in info.splitlines() if line.startswith("prog_id:")}
-    return found
-
-
-def is_loaded(program: int) -> bool:
-    fd = ctypes.CDLL("libbpf.so.1").bpf_prog_get_fd_by_id(program)
-    if fd < 0:
-        return False
-    os.close(fd)
-    return True
-
-
-@pytest.mark.parametrize("how", ["close", "kill"])
-def test_nothing_is_left_in_the_kernel(volume: WatchedVolume, here: Path, how: str) -> None:
-    capture = started(EbpfSyscallCapture(), volume)
-    loaded = programs_of(os.getpid())
-    try:
-        assert len(loaded) == 2
-        if how == "kill":
-            child = subprocess.Popen([sys.executable, "-c", CHILD, here], stdout=subprocess.PIPE)
-            assert child.stdout is not None and child.stdout.readline() == b"started\n"
-            loaded = programs_of(child.pid)
-            assert len(loaded) == 2
-            child.kill()
-            child.communicate()
-    finally:
-        capture.close()
-        capture.close()  # a second one does nothing
-    deadline = time.monotonic() + 5  # the kernel frees programs after a grace period
-    while any(map(is_loaded, loaded)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(is_loaded, loaded))
