@@ -35,7 +35,7 @@ def _memory() -> Iterator[Path]:
         try:
             yield Path(name)
         finally:
-            subprocess.run(["umount", name], check=True)
+            unmount(Path(name))
 
 
 @pytest.fixture(scope="module", params=FSTYPES)
