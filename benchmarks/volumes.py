@@ -8,6 +8,7 @@ initialisation of inode tables would go on behind the measurement: so it is swit
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 
@@ -49,7 +50,11 @@ class Volume:
         with self.image.open("wb") as file:
             file.truncate(self._size)
         run("mkfs.ext4", "-q", "-F", "-E", "lazy_itable_init=1,nodiscard", "-N", str(self._inodes), self.image)
-        self._device = run("losetup", "--find", "--show", "--direct-io=on", self.image).strip()
+        try:
+            self._device = run("losetup", "--find", "--show", "--direct-io=on", self.image).strip()
+        except RuntimeError as error:  # below it is a file system in memory
+            print(f"{self.image}: {error}; without direct I/O", file=sys.stderr)
+            self._device = run("losetup", "--find", "--show", self.image).strip()
         self._mount()
 
     def cool(self) -> None:

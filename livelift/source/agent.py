@@ -136,8 +136,15 @@ class SourceAgent:
         )
         self.healer = Healer(self)
         self.drain = Drain(self)
-        self.sender = Sender(self.journal.spool, connect, self._hello, self._welcome, self.healer.reread, self._handle)
-        self.sender.pressed = lambda: self.follower.pressed
+        self.sender = Sender(
+            self.journal.spool,
+            connect,
+            self._hello,
+            self._welcome,
+            self.healer.reread,
+            self._handle,
+            self.journal.urgency.give_way,
+        )
         self.governor = Governor(config, [self.walker.readers])
         self.house = House(self)
         self.answers = Answers()

@@ -50,7 +50,7 @@ class BigFiles:
                 self.bytes_read += len(part.payload)
                 if part.kind is Kind.WRITE:
                     part = part._replace(kind=Kind.BASE_EXTENT)
-                    while not self._journal.spool.wait_room(len(part.payload), 0.5):
+                    while not self._journal.wait_room(len(part.payload), 0.5):
                         if self.stop.is_set():
                             return
                 if self.emit(oid, part, at) is None:
@@ -79,7 +79,7 @@ class BigFiles:
         attributes, chunks = found
         since = self._mark(Kind.BASE_BEGIN, oid, attributes, 0, ())
         for offset, data in chunks:
-            while not self._journal.spool.wait_room(len(data), 0.5):
+            while not self._journal.wait_room(len(data), 0.5):
                 if self.stop.is_set():
                     return False
             if self.emit(oid, Part(Kind.BASE_EXTENT, offset, len(data), data), 0) is None:

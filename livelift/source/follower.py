@@ -35,8 +35,8 @@ tenth of a second."""
 
 log = logging.getLogger(__name__)
 
-PRESSED = 0.1
-"""The part of the capture's ring that may wait before who can wait gives way (`Follower.pressed`)."""
+URGENT = 0.1
+"""The part of the capture's ring that may wait before others give way (`livelift.source.urgency`)."""
 
 LOST_AGAIN = 5.0
 """Seconds between two walks of one directory that the capture cannot follow (no watch left): each would fail again."""
@@ -75,7 +75,6 @@ class Follower:
         self._arrivals = Arrivals()
         self.events = 0
         self.failure: BaseException | None = None
-        self.pressed = False  # what is captured comes faster than it is taken: whoever can wait gives way
 
     # -- the thread --------------------------------------------------------------------------------------------------
 
@@ -91,7 +90,7 @@ class Follower:
                 log.exception("capture failed")
                 self._gaps.open(0, "capture failed", str(error))
                 return
-            self.pressed = filled(capture) > PRESSED
+            self._journal.urgency.high = filled(capture) > URGENT
             if 0 < len(events) < MANY:
                 stop.wait(PACE)  # what comes meanwhile is read together
             if events or self._later or self._unseen or self._walk_at:

@@ -11,6 +11,7 @@ from typing import Final
 from livelift.index.tree import TreeIndex
 from livelift.model.record import Body, Gap, Kind, Record
 from livelift.platform.system import os
+from livelift.source.urgency import Urgency
 from livelift.spool.pressure import SpoolFullError
 from livelift.spool.repair import iterate, quarantine
 from livelift.spool.spool import Spool
@@ -26,7 +27,8 @@ class Journal:
     was put into the log that had been read from the live tree. What was read then may hold changes that are told up to
     there, so the log is a cut again only when it has all of them. ``read``: the same for each object whose content was
     read; ``passed``: up to where the log has all that was told (`caught_up`). ``reached``: up to where the follower has
-    had all that was told, of which some may still be half told, or wait for something that is being read.
+    had all that was told, of which some may still be half told, or wait for something that is being read. ``urgency``:
+    of the capture that the log is for.
 
     ``on_collapse``: called (lock held) when not even record heads fit into the spool any more: its unsent content is
     given up, the index is emptied, and everything must be compared with the target again. The workload never waits.
@@ -42,6 +44,7 @@ class Journal:
         self.index = index
         self.spool.folded(index.lsn)
         self._on_collapse = on_collapse
+        self.urgency = Urgency()
         self.position: Callable[[], int] = lambda: 0
         self.late = 0
         self.reached = self.passed = 0
@@ -89,6 +92,11 @@ class Journal:
             for oid in lost:
                 self.index.forget(oid)
             return lost
+
+    def wait_room(self, nbytes: int, timeout: float) -> bool:
+        """As `Spool.wait_room`, behind what cannot wait."""
+        self.urgency.give_way()
+        return self.spool.wait_room(nbytes, timeout)
 
     def caught_up(self, passed: int) -> None:
         """The log has all that was told up to ``passed``."""

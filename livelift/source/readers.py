@@ -189,7 +189,7 @@ class Readers:
         self._flush(records, out, size, began)
 
     def _flush(self, records: list[Record], out: Outcome, size: int, began: int) -> None:
-        while size and not self._stop.is_set() and not self._journal.spool.wait_room(size, 0.5):
+        while size and not self._stop.is_set() and not self._journal.wait_room(size, 0.5):
             continue
         if records:
             with self._journal.lock:

@@ -55,11 +55,6 @@ JOIN = 128 << 10
 """Bytes up to which waiting batches are joined into one frame."""
 
 
-GIVE_WAY = 0.2
-"""Seconds that a batch waits at most while the capture's ring fills faster than it is emptied: what is in the log can
-be sent later, what finds no room in the ring has to be read again. So the link never stands still either."""
-
-
 class Lag:
     """Capture-to-applied delay, by batch: a sliding window of samples, in seconds."""
 
@@ -100,8 +95,8 @@ class Lag:
 
 class Sender:
     """``connect`` opens a channel (UnreachableError, TrustError); ``hello`` builds the first message; ``reread`` is
-    told the
-    objects whose content was lost on the way; ``handle`` gets every message that is not about acknowledgement."""
+    told the objects whose content was lost on the way; ``handle`` gets every message that is not about
+    acknowledgement; ``give_way`` returns when the next batch may go."""
 
     def __init__(
         self,
@@ -111,6 +106,7 @@ class Sender:
         welcome: Callable[[Welcome], int],
         reread: Callable[[list[int]], None],
         handle: Callable[[Message], None],
+        give_way: Callable[[], None] = lambda: None,
     ) -> None:
         self._spool = spool
         self._connect = connect
@@ -118,6 +114,7 @@ class Sender:
         self._welcome = welcome
         self._reread = reread
         self._handle = handle
+        self._give_way = give_way
         self.lag = Lag()
         self.channel: Channel | None = None
         self.connected = threading.Event()
@@ -133,7 +130,6 @@ class Sender:
         self.reconnects = 0
         self._wire_before = 0
         self.renewed = False
-        self.pressed: Callable[[], bool] = lambda: False
         self.eager = False  # behind a hand-over: the target is another system, or on its way to be one
 
     def run(self, stop: threading.Event) -> None:
@@ -206,7 +202,7 @@ class Sender:
                     if batch.size < JOIN and self._spool.last_lsn == batch.last_lsn:
                         stop.wait(PACE)  # a trickle: what follows in a moment goes in the same frame
                     batch = self._joined(batch)
-                self._give_way(stop)
+                self._give_way()
                 channel.send_batch(batch)
                 after = self.sent_lsn = batch.last_lsn
                 self.lag.sent(batch.last_lsn, _captured(batch))
@@ -222,11 +218,6 @@ class Sender:
                     pass
             channel.close("source stops" if stop.is_set() else "")
             listener.join(5)
-
-    def _give_way(self, stop: threading.Event) -> None:
-        until = time.monotonic() + GIVE_WAY
-        while self.pressed() and time.monotonic() < until and not stop.wait(PACE):
-            pass
 
     def _joined(self, batch: Batch) -> Batch:
         """Small batches that wait behind this one go in the same frame: a frame costs more than a record."""

@@ -133,7 +133,7 @@ class _Reading:
             start, end, hole = self._plan.popleft()
             if hole and self._fresh:
                 continue
-            while not hole and not self._journal.spool.wait_room(end - start, 0.5):
+            while not hole and not self._journal.wait_room(end - start, 0.5):
                 if self._owner._stop.is_set():
                     return False
             if self._owner._stop.is_set():

@@ -29,6 +29,7 @@ from livelift.source.dirty import Dirty
 from livelift.source.follower import Follower
 from livelift.source.gaps import Gaps
 from livelift.source.live import Gone, Moved
+from livelift.source.urgency import Urgency
 from tests.merge.dictview import DictIndex
 from tests.merge.replica import Replica
 
@@ -62,6 +63,7 @@ class FakeJournal:
         self.position: Callable[[], int] = lambda: 0
         self.late = self.reached = 0
         self.read: dict[int, int] = {}
+        self.urgency = Urgency()
 
     def emit(self, records: list[Record], late: bool = True) -> list[int]:
         if late:

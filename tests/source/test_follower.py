@@ -136,10 +136,10 @@ class Ring(FakeCapture):
 def test_who_can_wait_is_told_when_the_ring_fills_faster_than_it_is_emptied(world):
     stop = threading.Event()
     world.follower.run(Ring(stop, (1, 0.5)), stop)
-    assert world.follower.pressed
+    assert world.journal.urgency.high
     stop = threading.Event()
     world.follower.run(Ring(stop, (1, 0.5), (1, 0.01)), stop)
-    assert not world.follower.pressed
+    assert not world.journal.urgency.high
 
 
 def test_only_few_events_wait_for_company(world):

@@ -44,7 +44,7 @@ class Slow:
         )  # fmt: skip
         self.journal = SimpleNamespace(
             lock=threading.RLock(), index=self.index, emit=lambda records: [],
-            spool=SimpleNamespace(wait_room=lambda size, timeout: True),
+            wait_room=lambda size, timeout: True,
         )  # fmt: skip
         self.live = SimpleNamespace(
             open_file=self._open, object_of=lambda st: object_id(0, st.st_ino), directory=self._directory

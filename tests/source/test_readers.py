@@ -24,7 +24,7 @@ class Log:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.records: list[Record] = []
-        self.spool = SimpleNamespace(wait_room=lambda size, timeout: True)
+        self.wait_room = lambda size, timeout: True
         self.index = SimpleNamespace(is_dir=lambda oid: True, set_racy=lambda oid: None)
 
     def emit(self, records: list[Record]) -> list[int]:

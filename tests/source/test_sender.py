@@ -8,8 +8,7 @@ import pytest
 
 from livelift.errors import UnreachableError
 from livelift.protocol.messages import CutDone, Message, Renewed, Resync, StageAnswer, VerifyAnswer
-from livelift.source import sender as sender_module
-from livelift.source.sender import GIVE_WAY, Sender
+from livelift.source.sender import Sender
 
 PASSED_ON = [
     Resync(1, 0, b"", ""),
@@ -37,31 +36,3 @@ def test_every_answer_reaches_who_waits_for_it(message: Message) -> None:
     sender = Sender(None, nobody, nobody, nobody, nobody, got.append)  # type: ignore[arg-type]
     sender._listen(Channel(message), threading.Event(), threading.Event())  # type: ignore[arg-type]
     assert got == [message]
-
-
-def idle() -> Sender:
-    nobody = lambda *_: None  # noqa: E731
-    return Sender(None, nobody, nobody, nobody, nobody, nobody)  # type: ignore[arg-type]
-
-
-def test_a_batch_waits_while_the_capture_is_pressed_and_no_longer() -> None:
-    sender, answers = idle(), [True, True, True, False, True]
-    sender.pressed = lambda: answers.pop(0)
-    sender._give_way(threading.Event())
-    assert answers == [True]
-
-
-def test_the_link_does_not_stand_still_where_the_capture_is_pressed_all_the_time(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = [0.0]
-    monkeypatch.setattr(sender_module.time, "monotonic", lambda: now[0])
-    sender = idle()
-
-    def pressed() -> bool:
-        now[0] += 0.03
-        return True
-
-    sender.pressed = pressed
-    sender._give_way(threading.Event())
-    assert GIVE_WAY <= now[0] < GIVE_WAY + 0.05
