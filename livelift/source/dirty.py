@@ -182,6 +182,11 @@ class Dirty:
         with self._condition:
             return sum(map(_of_content, [*self._marks.values(), *(mark for _, mark in self._reading)]))
 
+    def some(self, most: int) -> list[int]:
+        """Objects that are being read or wait for it, up to ``most`` of them."""
+        with self._condition:
+            return [*(oid for oid, _ in self._reading), *self._marks][:most]
+
     def idle(self) -> bool:
         with self._condition:
             return not self._marks and not self._reading

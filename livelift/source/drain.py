@@ -16,6 +16,8 @@ from livelift.source.times import tell_times
 if TYPE_CHECKING:
     from livelift.source.agent import SourceAgent
 
+SOME = 3
+"""Objects that are named where a drain has not ended in its time."""
 PURGE_EVERY = 0.1
 """Seconds; where nothing is in limbo it is one question to the index."""
 SILENT = 10.0
@@ -56,7 +58,25 @@ class Drain:
                 purged = time.monotonic()
             return False
 
-        self.wait_until(settled, deadline, "what changed to be read")
+        self.wait_until(settled, deadline, self.unsettled)
+
+    def unsettled(self) -> str:
+        """What is still to be done until everything that has happened is in the log, with some of its names."""
+        agent = self._agent
+        parts = []
+        if not agent.walker.queue.idle():
+            parts.append("directories to be listed")
+        count = sum(len(each) + each.busy for each in (agent.dirty, agent.bulk))
+        if count:
+            some = [*agent.dirty.some(SOME), *agent.bulk.some(SOME)][:SOME]
+            parts.append(f"what changed to be read: {count} ({', '.join(map(self._name, some))})")
+        if agent.follower.waits:
+            parts.append("names to be looked at again")
+        return "; ".join(parts) or "what changed to be read"
+
+    def _name(self, oid: int) -> str:
+        path = self._agent.live.path_of(oid)
+        return f"object {oid}, which has no name now" if path is None else path.decode("utf-8", "backslashreplace")
 
     def settle_roughly(self, deadline: float) -> None:
         """Before the fence: the walk is done and little is waiting to be read; a busy workload never gets quieter."""
@@ -78,13 +98,13 @@ class Drain:
                 "the target: the link broke behind the fence", remedy="the workload goes on; try the cutover again"
             )
 
-    def wait_until(self, condition: Callable[[], bool], deadline: float, what: str) -> None:
+    def wait_until(self, condition: Callable[[], bool], deadline: float, what: str | Callable[[], str]) -> None:
         while not condition():
             self._agent.check()
             self.check_link()
             if time.monotonic() > deadline:
                 raise StateError(
-                    f"timed out waiting for {what}",
+                    f"timed out waiting for {what if isinstance(what, str) else what()}",
                     remedy="the workload goes on; look at livelift status, then try again",
                 )
             time.sleep(0.002)

@@ -198,7 +198,7 @@ FAULTS = [
     Fault(
         "the hash chain is not checked",
         "log/segment.py",
-        "    if _link(frame.before, frame.first_lsn, frame.records, heads, blob) != frame.chain:",
+        "    if _link(frame.before, frame.first_lsn, frame.records, heads, [blob], len(blob)) != frame.chain:",
         "    if False:",
         "log/test_segment.py",
     ),
