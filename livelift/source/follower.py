@@ -85,12 +85,13 @@ class Follower:
                 events = capture.read(0.1)
                 reached = order.reached if order is not None else 0
                 passed = order.passed if order is not None and order.settled else None
+                self._journal.urgency.high = filled(capture) > URGENT
             except Exception as error:  # the capture is failed: everything since is a gap
                 self.failure = error
+                self._journal.urgency.high = False
                 log.exception("capture failed")
                 self._gaps.open(0, "capture failed", str(error))
                 return
-            self._journal.urgency.high = filled(capture) > URGENT
             if 0 < len(events) < MANY:
                 stop.wait(PACE)  # what comes meanwhile is read together
             if events or self._later or self._unseen or self._walk_at:
