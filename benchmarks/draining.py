@@ -1,5 +1,5 @@
-"""Does the drain keep up with a disk: 64 KiB writes on their way from the kernel's ring into the log, and into the log
-of agents that run.
+"""Does the drain keep up with a disk: writes on their way from the kernel's ring into the log, and into the log of
+agents that run.
 
 The first part needs no kernel: records as mode `ebpf` finds them in its ring, taken through its reader and its order,
 the follower, the index and the log, until all of it is durable; beside it the same bytes written into a plain file and
@@ -27,6 +27,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
@@ -39,7 +40,7 @@ from benchmarks.volumes import Volume
 from livelift.capture.choose import MODES, choose
 from livelift.capture.ebpf.order import Order
 from livelift.capture.ebpf.records import HEAD, Operation, decode
-from livelift.capture.ebpf.stream import BATCH
+from livelift.capture.ebpf.stream import BATCH, MOST
 from livelift.errors import PreflightError
 from livelift.index.tree import TreeIndex
 from livelift.merge.brackets import Brackets
@@ -53,7 +54,8 @@ from livelift.source.journal import Journal
 from livelift.source.live import Live
 from tests.oracle.pair import LivePair
 
-SIZE: Final = 64 * data.KIB
+SIZES: Final = {"64 KiB": 64 * data.KIB, "4 KiB": 4 * data.KIB}
+SIZE: Final = SIZES["64 KiB"]
 PLAIN: Final = "plain file"
 READER: Final = "reader alone"
 INODE: Final = 12
@@ -65,7 +67,7 @@ PARTS: Final = (0.25, 0.5, 0.0)
 def run_drain(bench: Bench) -> Iterator[Row]:
     rows = list(_from_memory(bench))
     yield from rows
-    alone = [row.values["MiB/s"] for row in rows if row.peer == LIVELIFT.name]
+    alone = [row.values["MiB/s"] for row in rows if row.peer == LIVELIFT.name and "64" in row.case]
     yield from _beside_a_disk(bench, [round(part * statistics.median(alone or [400])) for part in PARTS])
 
 
@@ -73,29 +75,39 @@ def run_drain(bench: Bench) -> Iterator[Row]:
 
 
 def _from_memory(bench: Bench) -> Iterator[Row]:
-    count = (64 if bench.quick else 512) * data.MIB // SIZE
     stock = random.Random(3).randbytes(STOCK)
     runs = {PLAIN: _plain, READER: _reader, LIVELIFT.name: _logged}
     for _ in range(bench.rounds or (1 if bench.quick else 5)):
-        for name, run in runs.items():
+        for (label, size), (name, run) in itertools.product(SIZES.items(), runs.items()):
             if bench.peers and name not in bench.peers:
                 continue
-            yield Row("drain log", name, True, {"MiB/s": count * SIZE / data.MIB / run(bench.work, stock, count)})
+            pieces = _Pieces(stock, size, (64 if bench.quick else 512 if size == SIZE else 128) * data.MIB // size)
+            taken = run(bench.work, pieces)
+            values = {"MiB/s": pieces.count * size / data.MIB / taken, "records/s": pieces.count / taken}
+            yield Row(f"drain log {label}", name, True, values)
 
 
-def _slices(stock: bytes, count: int) -> Iterator[memoryview]:
-    view = memoryview(stock)
-    for number in range(count):
-        at = number * SIZE % STOCK
-        yield view[at : at + SIZE]
+@dataclass(frozen=True)
+class _Pieces:
+    """What is written: ``count`` pieces of ``size`` bytes."""
+
+    stock: bytes
+    size: int
+    count: int
+
+    def __iter__(self) -> Iterator[memoryview]:
+        view = memoryview(self.stock)
+        for number in range(self.count):
+            at = number * self.size % STOCK
+            yield view[at : at + self.size]
 
 
-def _plain(work: Path, stock: bytes, count: int) -> float:
+def _plain(work: Path, pieces: _Pieces) -> float:
     path = work / "plain"
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
     try:
         began = time.perf_counter()
-        for piece in _slices(stock, count):
+        for piece in pieces:
             os.write(fd, piece)
         os.fdatasync(fd)
         return time.perf_counter() - began
@@ -104,13 +116,13 @@ def _plain(work: Path, stock: bytes, count: int) -> float:
         path.unlink()
 
 
-def _batches(stock: bytes, count: int) -> Iterator[list[bytes]]:
+def _batches(pieces: _Pieces) -> Iterator[list[bytes]]:
     """As `Ring.take` gives them: records that it has copied out of the ring."""
     batch: list[bytes] = []
-    for number, piece in enumerate(_slices(stock, count)):
-        head = HEAD.pack(number, INODE, number * SIZE, SIZE, 0, Operation.WRITE, 0, 1)
+    for number, piece in enumerate(pieces):
+        head = HEAD.pack(number, INODE, number * pieces.size, pieces.size, 0, Operation.WRITE, 0, 1)
         batch.append(b"".join((head, piece)))
-        if len(batch) * SIZE >= BATCH:
+        if len(batch) * pieces.size >= BATCH or len(batch) == MOST:
             yield batch
             batch = []
     if batch:
@@ -121,22 +133,22 @@ def _events(order: Order, batch: list[bytes]) -> list[Event]:
     return [out.event for out in order.feed(decode(batch, 0), time.monotonic())]
 
 
-def _reader(work: Path, stock: bytes, count: int) -> float:
+def _reader(work: Path, pieces: _Pieces) -> float:
     order = Order()
     began = time.perf_counter()
-    told = sum(len(_events(order, batch)) for batch in _batches(stock, count))
-    assert told == count
+    told = sum(len(_events(order, batch)) for batch in _batches(pieces))
+    assert told == pieces.count
     return time.perf_counter() - began
 
 
-def _logged(work: Path, stock: bytes, count: int) -> float:
+def _logged(work: Path, pieces: _Pieces) -> float:
     directory = os.fsencode(work / "journal")
     os.mkdir(directory)
     journal = Journal(
         os.path.join(directory, b"spool"),
         "drain",
         TreeIndex(os.path.join(directory, b"index.sqlite")),
-        4 * count * SIZE,
+        4 * pieces.count * pieces.size,
         64 * data.MIB,
         lambda reason: sys.exit(f"drain: the log was given up: {reason}"),
     )
@@ -154,11 +166,11 @@ def _logged(work: Path, stock: bytes, count: int) -> float:
         journal.put(Kind.CREATE, Make(object_id(0, INODE), root, b"file", attributes))
         order = Order()
         began, before = time.perf_counter(), journal.spool.last_lsn
-        for batch in _batches(stock, count):
+        for batch in _batches(pieces):
             follower.process(_events(order, batch))
         journal.commit()
         taken = time.perf_counter() - began
-        assert journal.spool.last_lsn - before == count
+        assert journal.spool.last_lsn - before == pieces.count
         return taken
     finally:
         journal.close()

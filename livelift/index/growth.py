@@ -29,19 +29,24 @@ class Change(NamedTuple):
 
 def changes(told: Iterable[tuple[Kind, Range | Reflink]]) -> Iterator[Change]:
     """In the order that matters: of each object by itself."""
-    grown: dict[int, Change] = {}
+    spans: dict[int, list[tuple[int, int]]] = {}
+    least: dict[int, int] = {}  # sizes
     for kind, body in told:
-        oid, first, length = body.oid, body.offset, body.length
+        oid, first, end = body.oid, body.offset, body.offset + body.length
         if kind is Kind.TRUNCATE or kind is Kind.COLLAPSE or kind is Kind.INSERT:
-            if oid in grown:
-                yield grown.pop(oid)
+            if oid in spans:
+                yield Change(oid, GROWS, least.pop(oid, 0), spans.pop(oid))
             if kind is Kind.TRUNCATE:
                 yield Change(oid, SETS, first, [(first, END)])
             else:
-                yield Change(oid, SHIFTS, -length if kind is Kind.COLLAPSE else length, [(first, END)])
+                yield Change(oid, SHIFTS, -body.length if kind is Kind.COLLAPSE else body.length, [(first, END)])
             continue
-        keeps = kind is Kind.PUNCH or (isinstance(body, Range) and bool(body.flags))
-        before = grown.get(oid) or Change(oid, GROWS, 0, [])
-        before.spans.append((first, first + length))
-        grown[oid] = before if keeps else before._replace(value=max(before.value, first + length))
-    yield from grown.values()
+        if oid in spans:
+            spans[oid].append((first, end))
+        else:
+            spans[oid] = [(first, end)]
+        keeps = kind is Kind.PUNCH or (isinstance(body, Range) and body.flags)
+        if not keeps and end > least.get(oid, 0):
+            least[oid] = end
+    for oid, changed in spans.items():
+        yield Change(oid, GROWS, least.get(oid, 0), changed)
