@@ -140,9 +140,9 @@ class Ring(Protocol):
         """The part of its room that waits to be read, 0 to 1. From any thread."""
 
 
-def filled(capture: Capture) -> float:
-    """Of a capture without such a room 0."""
-    return cast(Ring, capture).filled() if hasattr(capture, "filled") else 0.0
+def ring(capture: Capture) -> Ring | None:
+    """That room of a capture that has one."""
+    return cast(Ring, capture) if hasattr(capture, "filled") else None
 
 
 class TreeView(Protocol):

@@ -183,6 +183,27 @@ def batch_after(batch: Batch, lsn: int) -> Batch:
     return Batch(lsn + 1, batch.count - skip, batch.heads[heads[skip].start :], rest)
 
 
+def divided(batch: Batch, heads: int, payload: int) -> Iterator[Batch]:
+    """The batch in pieces that keep to these bytes, for whoever has limits that the log has not: itself if it does. A
+    single record that is larger is a piece of its own."""
+    if len(batch.heads) <= heads and batch.payload_size <= payload:
+        yield batch
+        return
+    blobs = iter(batch.blobs)
+    if len(batch.blobs) == 1:
+        blobs = iter(split_blob(batch.heads, batch.blobs[0]))
+    first, start, end, count, size = batch.first_lsn, 0, 0, 0, 0
+    taken: list[Buffer] = []
+    for head in heads_of(batch.heads):
+        if count and (head.end - start > heads or size + head.payload > payload):
+            yield Batch(first, count, batch.heads[start:end], taken, size)
+            first, start, count, size, taken = first + count, head.start, 0, 0, []
+        if head.payload:
+            taken.append(next(blobs))
+        count, size, end = count + 1, size + head.payload, head.end
+    yield Batch(first, count, batch.heads[start:end], taken, size)
+
+
 def split_blob(heads: bytes, blob: Buffer) -> list[Buffer]:
     """One memoryview per payload of a joined blob. CorruptError if the lengths do not add up."""
     view = memoryview(blob)

@@ -22,6 +22,7 @@ if sys.platform == "win32":
         lower_priority,
         make_private,
         next_data,
+        normal_priority,
         open_beneath,
         stamp_clock,
         writable_shared_mappings,
@@ -41,7 +42,7 @@ else:
         stamp_clock,
     )
     from livelift.platform.linux.mapped import writable_shared_mappings
-    from livelift.platform.linux.priority import lower_priority
+    from livelift.platform.linux.priority import lower_priority, normal_priority
 
 __all__ = [
     "aligned_buffer",
@@ -55,6 +56,7 @@ __all__ = [
     "lower_priority",
     "make_private",
     "next_data",
+    "normal_priority",
     "open_beneath",
     "os",
     "stamp_clock",

@@ -15,7 +15,7 @@ from livelift.merge.names import Emit, Forget, Namer, ReadContent, Seen, Step, W
 from livelift.merge.told import as_named
 from livelift.model.entry import stamp_of
 from livelift.model.record import Changed, Link, Make, Range, Record, Reflink, Rename, SetAttributes, Unlink, Xattr
-from livelift.ports import Capture, Event, Exact, Lost, Named, Op, Synced, filled, ordered
+from livelift.ports import Capture, Event, Exact, Lost, Named, Op, Synced, ordered, ring
 from livelift.ports import Dirty as DirtyEvent
 from livelift.source.arrivals import Arrivals
 from livelift.source.dirty import Dirty
@@ -79,13 +79,13 @@ class Follower:
     # -- the thread --------------------------------------------------------------------------------------------------
 
     def run(self, capture: Capture, stop: threading.Event) -> None:
-        order = ordered(capture)
+        order, room = ordered(capture), ring(capture)
         while not stop.is_set():
             try:
                 events = capture.read(0.1)
                 reached = order.reached if order is not None else 0
                 passed = order.passed if order is not None and order.settled else None
-                self._journal.urgency.high = filled(capture) > URGENT
+                self._journal.urgency.high = room is not None and room.filled() > URGENT
             except Exception as error:  # the capture is failed: everything since is a gap
                 self.failure = error
                 self._journal.urgency.high = False

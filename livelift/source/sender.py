@@ -18,9 +18,10 @@ from livelift.errors import (
     UsageError,
     VersionError,
 )
-from livelift.log.batch import Batch, records_of
+from livelift.log.batch import Batch, divided, records_of
 from livelift.log.codec import HEADER
 from livelift.model.record import Kind
+from livelift.protocol.frames import MAX_BLOB, MAX_HEADS
 from livelift.protocol.messages import (
     Ack,
     Bye,
@@ -203,7 +204,8 @@ class Sender:
                         stop.wait(PACE)  # a trickle: what follows in a moment goes in the same frame
                     batch = self._joined(batch)
                 self._give_way()
-                channel.send_batch(batch)
+                for part in divided(batch, MAX_HEADS, MAX_BLOB):  # a ring gives out at once what waited for one write
+                    channel.send_batch(part)
                 after = self.sent_lsn = batch.last_lsn
                 self.lag.sent(batch.last_lsn, _captured(batch))
                 self._spool.sent(batch.last_lsn)

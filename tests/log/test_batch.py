@@ -1,11 +1,23 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from livelift.errors import CorruptError
-from livelift.log.batch import batch_after, batch_elided, heads_of, make_batch, make_stored, records_of, split_blob
+from livelift.log.batch import (
+    Batch,
+    batch_after,
+    batch_elided,
+    divided,
+    heads_of,
+    make_batch,
+    make_stored,
+    records_of,
+    split_blob,
+)
 from livelift.log.codec import seal
 from livelift.model.entry import Attributes
 from livelift.model.record import OPTIONAL, RELOADABLE, BaseFile, Kind, Mark, Range, Record
@@ -130,3 +142,29 @@ def test_a_joined_blob_is_split_again() -> None:
     assert [bytes(b) for b in split_blob(batch.heads, b"aab")] == [b"aa", b"b"]
     with pytest.raises(CorruptError):
         split_blob(batch.heads, b"aabx")
+
+
+@strategies.calm
+@given(strategies.batches, st.integers(1, 2000), st.integers(1, 2000), st.booleans())
+def test_pieces_are_the_whole_and_keep_to_the_limits(records: list[Record], heads: int, payload: int, joined: bool):
+    batch = make_batch(records)
+    if joined and batch.blobs:
+        batch = Batch(batch.first_lsn, batch.count, batch.heads, [b"".join(batch.blobs)])
+    pieces = list(divided(batch, heads, payload))
+    found = [record for piece in pieces for record in records_of(piece.heads, b"".join(piece.blobs))]
+    assert found == records
+    assert [piece.first_lsn for piece in pieces] == [1, *(piece.last_lsn + 1 for piece in pieces[:-1])]
+    for piece in pieces:
+        assert piece.payload_size == sum(map(len, piece.blobs))
+        assert piece.count == 1 or (len(piece.heads) <= heads and piece.payload_size <= payload)
+    for one, other in itertools.pairwise(pieces):
+        head = next(heads_of(other.heads))
+        fits = len(one.heads) + head.end <= heads and one.payload_size + head.payload <= payload
+        assert not fits, "as few as can be"
+
+
+def test_what_keeps_to_the_limits_is_not_copied():
+    batch = make_batch([write(1, b"x" * 100), write(2, b"y" * 100)])
+    assert list(divided(batch, len(batch.heads), 200)) == [batch]
+    assert next(divided(batch, len(batch.heads), 200)) is batch
+    assert [piece.payload_size for piece in divided(batch, len(batch.heads), 199)] == [100, 100]

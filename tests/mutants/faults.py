@@ -196,6 +196,20 @@ FAULTS = [
         "log/test_batch.py::test_damaged_payload_is_found_unless_told_not_to_look",
     ),
     Fault(
+        "what is too large for a frame is sent in one",
+        "source/sender.py",
+        "                for part in divided(batch, MAX_HEADS, MAX_BLOB):",
+        "                for part in [batch]:",
+        "source/test_sender.py",
+    ),
+    Fault(
+        "the limits of a frame are not kept to",
+        "log/batch.py",
+        "        if count and (head.end - start > heads or size + head.payload > payload):",
+        "        if count and (head.end - start > heads or size > payload):",
+        "log/test_batch.py",
+    ),
+    Fault(
         "the hash chain is not checked",
         "log/segment.py",
         "    if _link(frame.before, frame.first_lsn, frame.records, heads, [blob], len(blob)) != frame.chain:",

@@ -31,6 +31,12 @@ def lower_priority(nice: int = 10, *, idle_io: bool = True) -> None:
             continue
 
 
+def normal_priority() -> None:
+    """The calling thread alone is again what a process usually is. PermissionError: for that it takes CAP_SYS_NICE."""
+    os.setpriority(os.PRIO_PROCESS, 0, 0)
+    set_io_class(0, BEST_EFFORT, 4)
+
+
 def set_io_class(task: int, io_class: int, level: int = 0) -> None:
     """``task`` 0 = the calling thread. No effect on an architecture whose call number is not known."""
     if "ioprio_set" in SYSCALLS:

@@ -16,7 +16,7 @@ from livelift.platform.windows.security import PRIVATE, dacl_trustees, owner_of,
 
 __all__ = [
     "aligned_buffer", "allocated_extents", "boot_id", "data_extents", "direct_io", "idle_and_cores", "is_private",
-    "lock_exclusive", "lower_priority", "make_private", "next_data", "open_beneath", "stamp_clock",
+    "lock_exclusive", "lower_priority", "make_private", "next_data", "normal_priority", "open_beneath", "stamp_clock",
     "writable_shared_mappings",
 ]  # fmt: skip
 
@@ -57,6 +57,10 @@ def idle_and_cores() -> tuple[float, int]:
 def lower_priority(nice: int = 10, *, idle_io: bool = True) -> None:
     """Below normal for the whole process. The background mode would also shrink its memory, which slows the hashing."""
     _priority(_process(), _BELOW_NORMAL)
+
+
+def normal_priority() -> None:
+    """Nothing: here it is the process that has one, and no capture has a ring that fills."""
 
 
 def writable_shared_mappings() -> set[tuple[int, int]]:
