@@ -135,15 +135,15 @@ class SourceVerifier:
         return kept, outcome
 
     def _read_untold(self, found: list[Difference], deadline: float) -> None:
-        """Read again what of the differences may come from changes that nothing tells of: stores through mappings, and
-        attributes. A file into which somebody stores all the time then differs by other stores in each round."""
+        """Read again what of the differences may come from changes that nothing tells of: attributes, and stores
+        through mappings, of which every mode hears when the kernel writes them to disk at the earliest. A file into
+        which somebody stores all the time then differs by other stores in each round."""
         agent = self._agent
         blind = agent.choice.blind_to
         with agent.journal.lock:
             objects = [(self._repair.find(difference)[0], difference.field) for difference in found]
         again = {oid for oid, field in objects if UNTOLD.get(field) in blind}
-        if "mmap" in blind:
-            again |= agent.healer.untold({oid for oid, _ in objects})
+        again |= agent.healer.untold({oid for oid, _ in objects})
         again.discard(0)
         if not again:
             return

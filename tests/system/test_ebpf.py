@@ -6,6 +6,7 @@ virtual machines.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,21 @@ def test_stores_through_mappings_and_flags_arrive_at_the_cut(disks: Disks, mode:
 @pytest.mark.long
 def test_the_agents_own_files_are_not_followed(disks: Disks, mode: str, tmp_path: Path) -> None:
     blind.test_the_agents_own_files_are_not_followed(disks, mode, tmp_path)
+
+
+@pytest.fixture
+def lazy_kernel() -> Iterator[None]:
+    """Writes nothing to disk by itself: what is stored through a mapping stays in memory alone (sysctl/vm.rst)."""
+    setting = Path("/proc/sys/vm/dirty_writeback_centisecs")
+    before = setting.read_text()
+    setting.write_text("0")
+    try:
+        yield
+    finally:
+        setting.write_text(before)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("lazy_kernel")
+def test_a_live_comparison_reads_what_nothing_told_of(disks: Disks, mode: str, tmp_path: Path) -> None:
+    blind.test_a_live_comparison_reads_what_nothing_told_of_before_it_calls_it_different(disks, mode, tmp_path)
