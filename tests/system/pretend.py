@@ -30,7 +30,7 @@ VERBS = (
 class Play:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
 
     def read(self, name: str, default: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -43,9 +43,10 @@ class Play:
         return self.read("stands.json", start)
 
     def change(self, **more: Any) -> None:
-        fresh = self.directory / "stands.new"
-        fresh.write_text(json.dumps({**self.stands(), **more}))
-        os.replace(fresh, self.directory / "stands.json")
+        with self.lock:  # or a reboot that ends while a question is noted is forgotten
+            fresh = self.directory / "stands.new"
+            fresh.write_text(json.dumps({**self.stands(), **more}))
+            os.replace(fresh, self.directory / "stands.json")
 
     def answer(self, verb: str, options: dict[str, Any]) -> dict[str, Any]:
         play = self.read("play.json", {"fail": [], "hang": [], "then": "new"})
