@@ -343,7 +343,8 @@ class TreeIndex:
                 block, length = row
                 ends = [(first // block * DIGEST, min(-(-end // block) * DIGEST, length)) for first, end in spans]
                 parts = [(start, _UNKNOWN * ((stop - start) // DIGEST)) for start, stop in ends if start < stop]
-                self._db.write_blob("blocks", "digests", oid, parts)
+                if parts:
+                    self._db.write_blob("blocks", "digests", oid, parts)
 
     def meta(self, key: str) -> int:
         row = self._db.execute("SELECT value FROM meta WHERE key=?", (key,)).fetchone()

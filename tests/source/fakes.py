@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from livelift.model.entry import Attributes
+from livelift.ports import Synced
 
 
 class Time:
@@ -28,3 +29,22 @@ def directory(ctime: int = 1) -> Attributes:
 
 
 Walk = Callable[[int, bool], None]
+
+
+class FakeCapture:
+    """Gives out what it was given, an exception by raising it; a sync mark comes with the next read."""
+
+    def __init__(self, *reads: list) -> None:
+        self.reads = list(reads)
+        self.tokens: list[int] = []
+
+    def read(self, timeout: float) -> list:
+        if self.tokens:
+            return [Synced(self.tokens.pop(0))]
+        found = self.reads.pop(0) if self.reads else []
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def sync(self, token: int) -> None:
+        self.tokens.append(token)

@@ -10,43 +10,13 @@ import pytest
 from livelift.merge.names import Seen
 from livelift.model.record import Kind, Link, Make, Range, Record, Reflink, Rename, SetAttributes, Unlink, Xattr
 from livelift.ports import Dirty as DirtyEvent
-from livelift.ports import Exact, Lost, Named, Op, Synced
-from livelift.source.follower import MANY
+from livelift.ports import Exact, Lost, Named, Op
 from tests.merge.world import ROOT, World
-from tests.source.fakes import file
-
-
-@pytest.fixture
-def world() -> Iterator[World]:
-    world = World()
-    with world.running():
-        world.directory = world.create(world.root, b"d", is_dir=True)
-        world.file = world.create(world.directory, b"f")
-        world.begin()
-        world.quiesce()
-        world.mark = len(world.journal.log)
-        yield world
+from tests.source.fakes import FakeCapture, file
 
 
 def news(world: World) -> list[Record]:
     return [r for r in world.journal.log[world.mark :] if r.kind is not Kind.ATTRIBUTES]
-
-
-class FakeCapture:
-    def __init__(self, *reads: list) -> None:
-        self.reads = list(reads)
-        self.tokens: list[int] = []
-
-    def read(self, timeout: float) -> list:
-        if self.tokens:
-            return [Synced(self.tokens.pop(0))]
-        found = self.reads.pop(0) if self.reads else []
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    def sync(self, token: int) -> None:
-        self.tokens.append(token)
 
 
 # -- lost events -------------------------------------------------------------------------------------------------------
@@ -76,84 +46,6 @@ def test_a_failed_capture_is_a_gap_over_everything(world):
     assert world.gaps.is_open(0)
     assert isinstance(world.follower.failure, OSError)
     assert world.follower.sync(FakeCapture(), 0.1), "whoever waits is not left waiting: the failure is told"
-
-
-# -- synced ------------------------------------------------------------------------------------------------------------
-
-
-def test_sync_answers_after_everything_before_it(world):
-    capture, stop = FakeCapture(), threading.Event()
-    world.remove(world.directory, b"f")
-    capture.reads = [list(world.queue)]
-    thread = threading.Thread(target=world.follower.run, args=(capture, stop))
-    thread.start()
-    try:
-        assert world.follower.sync(capture, 5)
-        assert world.index.lookup(world.directory.oid, b"f") == 0 or capture.reads == []
-        assert world.follower.sync(capture, 5)
-    finally:
-        stop.set()
-        thread.join(5)
-
-
-def test_sync_gives_up_after_its_time(world):
-    class Silent(FakeCapture):
-        def sync(self, token: int) -> None:
-            self.asked = token
-
-    assert not world.follower.sync(Silent(), 0.05)
-
-
-def test_an_old_token_does_not_answer_a_new_question(world):
-    class Old(FakeCapture):
-        def sync(self, token: int) -> None:
-            world.follower.process([Synced(token - 1)])
-
-    assert not world.follower.sync(Old(), 0.05)
-
-
-# -- a ring that fills -------------------------------------------------------------------------------------------------
-
-
-class Ring(FakeCapture):
-    """Reads until there is nothing more; says how full it was after each."""
-
-    def __init__(self, stop: threading.Event, *reads: tuple[int, float]) -> None:
-        super().__init__()
-        self.left, self.full, self.stop = list(reads), 0.0, stop
-
-    def read(self, timeout: float) -> list:
-        if not self.left:
-            self.stop.set()
-            return []
-        count, self.full = self.left.pop(0)
-        return [Synced(0)] * count
-
-    def filled(self) -> float:
-        return self.full
-
-
-def test_who_can_wait_is_told_when_the_ring_fills_faster_than_it_is_emptied(world):
-    stop = threading.Event()
-    world.follower.run(Ring(stop, (1, 0.5)), stop)
-    assert world.journal.urgency.high
-    stop = threading.Event()
-    world.follower.run(Ring(stop, (1, 0.5), (1, 0.01)), stop)
-    assert not world.journal.urgency.high
-
-
-def test_only_few_events_wait_for_company(world):
-    class Stop(threading.Event):
-        waits = 0
-
-        def wait(self, timeout: float | None = None) -> bool:
-            self.waits += 1
-            return False
-
-    for count, waits in ((1, 1), (MANY - 1, 1), (MANY, 0)):
-        stop = Stop()
-        world.follower.run(Ring(stop, (count, 0.0)), stop)
-        assert stop.waits == waits, count
 
 
 # -- brackets ----------------------------------------------------------------------------------------------------------

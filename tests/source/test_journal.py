@@ -227,3 +227,12 @@ def test_volumes_are_told_as_zero_in_the_log(open_journal):
     gaps.close(-1)
     assert gaps.is_open(0)
     assert [oid for _, oid, _ in log_of(journal)] == [0, 0, 0]
+
+
+def test_who_asks_for_room_gives_way_first(open_journal: Opener) -> None:
+    journal = open_journal()
+    asked: list[str] = []
+    journal.urgency.give_way = lambda: asked.append("way")  # type: ignore[method-assign]
+    journal.spool.wait_room = lambda size, timeout: not asked.append(f"{size} {timeout}")  # type: ignore[assignment, method-assign, func-returns-value]
+    assert journal.wait_room(7, 0.5)
+    assert asked == ["way", "7 0.5"]

@@ -78,13 +78,18 @@ def test_what_came_into_the_log_at_once_and_is_too_large_for_a_frame_goes_in_sev
     """Everything behind a write whose bytes were not in memory is given out when they come."""
     records = [Record(Kind.WRITE, Range(5, 2, b"f", n << 16, 1 << 16), bytes(1 << 16)) for n in range(300)]
     stop = threading.Event()
+    given_way: list[int] = []
     with Spool(os.fsencode(tmp_path / "log"), "job", 1 << 30) as spool:
         spool.append(records)
         wire = Wire(300, stop)
         nobody = lambda *_: None  # noqa: E731
-        sender = Sender(spool, nobody, lambda: Bye(""), lambda welcome: 0, nobody, nobody)  # type: ignore[arg-type, return-value]
+        sender = Sender(
+            spool, nobody, lambda: Bye(""), lambda welcome: 0, nobody, nobody,  # type: ignore[arg-type, return-value]
+            lambda: given_way.append(len(wire.batches)),
+        )  # fmt: skip
         sender._converse(wire, stop)  # type: ignore[arg-type]
     assert [batch.payload_size for batch in wire.batches] == [128 << 16, 128 << 16, 44 << 16]
     assert sender.sent_lsn == 300
+    assert given_way == [0], "before what is sent, not after it"
     sent = [record for batch in wire.batches for record in records_of(batch.heads, b"".join(batch.blobs))]
     assert [record.body for record in sent] == [record.body for record in records]
