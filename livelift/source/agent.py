@@ -12,7 +12,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -246,8 +245,10 @@ class SourceAgent:
         """A ring that nobody empties in time loses what the workload does. So the thread that empties it stands beside
         the workload, not behind it: on busy processors a nice value of 10 is a tenth of the time (sched(7))."""
         if self.config.idle_priority and ring(self.capture) is not None:
-            with suppress(PermissionError):
+            try:
                 normal_priority()
+            except PermissionError as error:
+                log.warning("the ring of the capture is emptied at low priority, and may overflow: %s", error)
         self.follower.run(self.capture, self.stop_event)
 
     def _announce_volumes(self) -> None:
